@@ -1,0 +1,379 @@
+"""The contract as it is written in a file: frozen records, unknown keys refused, money exact.
+
+What a file leaves out has the default given here; what depends on the env has its default in `contract.presets`.
+`derive.plan` turns these records into the flat, resolved `Env` that the service runs on.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+EXTRACTIVE = "extractive"
+"""The `llm` that is none: the sentences that answer, verbatim."""
+
+
+def _exact(value: Any) -> Any:
+    """Whole numbers become decimals; floats, which have already lost digits, and quoted numbers are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number", "Write it without quotes, decimals after a point: 16.5.")  # noqa: TRY004 (pydantic expects it)
+    return Decimal(value)
+
+
+def _day(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("is not a date of the calendar", "Write it as 2025-06-30.") from error
+    if isinstance(value, dt.datetime):
+        raise ValueError("must be a date without a time", "Write it as 2025-06-30.")  # noqa: TRY004 (pydantic expects it)
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (LookupError, ValueError, OSError) as error:
+        raise ValueError("is not a time zone of the IANA database", "Write it as Europe/Paris.") from error
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", value):
+        raise ValueError("must be an http or https address", "Write it as http://localhost:8000/v1.")
+    if parts.username or parts.password or parts.query:
+        raise ValueError(
+            "must carry no user, password or query",
+            "Put the key in an environment variable, and that variable's name in key_env.",
+        )
+    return value
+
+
+def _key_env(value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", value):
+        raise ValueError(
+            "must be the name of an environment variable, never the key itself",
+            "Write it as OPENAI_API_KEY, and set that variable.",
+        )
+    return value
+
+
+def _number(*, ge: Decimal | None = None, gt: Decimal | None = None, le: Decimal, places: int) -> Any:
+    bounds = {"minimum": ge, "exclusiveMinimum": gt, "maximum": le}
+    schema: dict[str, Any] = {"type": "number"} | {key: int(bound) for key, bound in bounds.items() if bound is not None}
+    return (
+        BeforeValidator(_exact),
+        Field(ge=ge, gt=gt, le=le, decimal_places=places, allow_inf_nan=False),
+        WithJsonSchema(schema),
+    )
+
+
+_ZERO, _ONE = Decimal(0), Decimal(1)
+
+Euros = Annotated[Decimal, *_number(ge=_ZERO, le=Decimal(10**9), places=15)]
+Amount = Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(10**9), places=15)]
+"""Euros, and more than none."""
+Share = Annotated[Decimal, *_number(ge=_ZERO, le=_ONE, places=9)]
+Seconds = Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(86_400), places=3)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Day = Annotated[dt.date, BeforeValidator(_day)]
+
+_NAME, _FLAG, _MODEL, _LANGUAGE = (
+    r"^[a-z][a-z0-9-]{0,39}$",
+    r"^(hybrid|rerank|prompt_v[1-9][0-9]{0,3})$",
+    r"^\S+$",
+    r"^[a-z]{2}$",
+)
+WORDS = {
+    _NAME: "must be lower-case letters, digits and hyphens, beginning with a letter, 40 at most",
+    _FLAG: "must be hybrid, rerank, or prompt_v followed by a number",
+    _MODEL: "must be a model's name, without spaces",
+    _LANGUAGE: "must be a code of two letters, such as fr",
+}
+"""What each pattern asks for, in words."""
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Flag = Annotated[str, Field(pattern=_FLAG)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=_MODEL)]
+Language = Annotated[str, Field(pattern=_LANGUAGE)]
+
+
+class Record(BaseModel):
+    """Base of every table of the file."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _named(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+class Endpoint(Record):
+    """A model and where it is served. In the file a plain string is its model name."""
+
+    model: ModelName = Field(description="Name of the model, as its server knows it.")
+    provider: Name | None = Field(default=None, description="Who serves it; guessed from the model's name when left out.")
+    base_url: Annotated[str, AfterValidator(_url)] | None = Field(
+        default=None, description="Address of an OpenAI-compatible server."
+    )
+    key_env: Annotated[str, AfterValidator(_key_env)] | None = Field(
+        default=None,
+        description="Name of the environment variable that holds the key. With `base_url` and without this, no key is sent.",
+    )
+
+    @model_validator(mode="after")
+    def _extractive_is_local(self) -> Self:
+        if self.model == EXTRACTIVE and (self.base_url or self.key_env or self.provider not in {None, "local"}):
+            raise ValueError(
+                '"extractive" runs in the service itself: it takes no provider, base_url or key_env', "Remove those keys."
+            )
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler.resolve_ref_schema(handler(core_schema))]}
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> Any:
+        full: dict[str, Any] = handler(self)
+        return self.model if all(value is None for key, value in full.items() if key != "model") else full
+
+
+class EmbedderEndpoint(Endpoint):
+    """An embedding model and where it is served."""
+
+    dimension: Annotated[int, Field(ge=8, le=4000)] | None = Field(
+        default=None, description="Length of its vectors; known for common models. The index takes at most 4000."
+    )
+
+
+ModelRef = Annotated[Endpoint, BeforeValidator(_named)]
+EmbedderRef = Annotated[EmbedderEndpoint, BeforeValidator(_named)]
+
+
+class EnvSection(Record):
+    """`[envs.NAME]`: what one env has of its own. Whatever is left out comes from the preset of that name."""
+
+    flags: Annotated[tuple[Flag, ...], BeforeValidator(_listed)] | None = Field(
+        default=None,
+        description="The features switched on: hybrid, rerank, prompt_v2. The list is complete: what it omits is off.",
+    )
+    llm: ModelRef | None = Field(
+        default=None, description='Who writes the answer: a model, or "extractive" for verbatim sentences at no cost.'
+    )
+    top_k: Annotated[int, Field(ge=1, le=200)] | None = Field(default=None, description="Passages retrieved for a question.")
+    reranker: ModelRef | None = Field(default=None, description="Which reranker the flag `rerank` switches on.")
+    embedder: EmbedderRef | None = Field(
+        default=None, description="Which model turns texts into vectors; an env has one index."
+    )
+    cache_ttl_s: Annotated[int, Field(ge=0, le=604_800)] | None = Field(
+        default=None, description="Life of a cached answer, in seconds; 0 for no cache."
+    )
+    trace_sampling: Share | None = Field(
+        default=None, description="Share of requests that are traced, 0 to 1. Costs are always recorded in full."
+    )
+
+
+class Infra(Record):
+    """`[infra]`: which technology stands where."""
+
+    api: Literal["fastapi", "django"] = Field(default="fastapi", description="Web framework of the API.")
+    workers: Literal["celery"] = Field(default="celery", description="Who runs the batch plane.")
+    db: Literal["postgres"] = Field(default="postgres", description="Store of documents and ledger.")
+    vector: Literal["pgvector", "opensearch", "weaviate"] = Field(default="pgvector", description="Store of vectors.")
+    cache: Literal["redis"] = Field(default="redis", description="Cache, queues and rate limits.")
+    blobs: Literal["local", "s3"] = Field(default="local", description="Store of the original files.")
+
+
+class Perf(Record):
+    """`[perf]`: sizes, token caps and deadlines."""
+
+    batch_emb: Annotated[int, Field(ge=1, le=2048)] = Field(
+        default=128, description="Passages taken at once by an embedding worker."
+    )
+    streaming: bool = Field(default=True, description="Send the answer as it is written.")
+    tok_in_max: Annotated[int, Field(ge=64, le=2_000_000)] = Field(
+        default=1200, description="Cap of a request's input tokens; passages are pruned to it."
+    )
+    tok_out_max: Count = Field(default=400, description="Cap of a request's output tokens.")
+    first_byte_s: Seconds = Field(default=Decimal(30), description="Deadline of the answer's first byte.")
+    total_s: Seconds = Field(default=Decimal(120), description="Deadline of the whole answer.")
+    pool_min: Annotated[int, Field(ge=0, le=1000)] = Field(default=10, description="Database connections a process keeps open.")
+    pool_max: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=50, description="Database connections a process opens at most."
+    )
+    passage_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(default=200, description="Length of a passage.")
+    passage_overlap: Annotated[int, Field(ge=0, le=4096)] = Field(
+        default=0, description="Tokens a passage repeats from the one before."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, high, gap in (
+            ("pool_min", "pool_max", 0),
+            ("first_byte_s", "total_s", 0),
+            ("passage_overlap", "passage_tokens", 1),
+        ):
+            if getattr(self, low) + gap > getattr(self, high):
+                bound = "at most" if not gap else "less than"
+                raise ValueError(
+                    f"{low} = {getattr(self, low)} must be {bound} {high} = {getattr(self, high)}",
+                    f"Lower {low} or raise {high}.",
+                )
+        return self
+
+
+class Limits(Record):
+    """`[limits]`: how much one document may take."""
+
+    max_file_mib: Annotated[int, Field(ge=1, le=10_240)] = Field(default=100, description="Largest file taken in.")
+    parse_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(default=60, description="Time to read one file.")
+    parse_memory_mib: Annotated[int, Field(ge=128, le=65_536)] = Field(default=1024, description="Memory to read one file.")
+
+
+class Fx(Record):
+    """`[costs.fx]`: the exchange rate at which prices in dollars become euros."""
+
+    usd_per_eur: Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(1000), places=9)] = Field(description="Dollars for one euro.")
+    date: Day = Field(description="Day of the rate.")
+    source: Annotated[str, Field(min_length=1, max_length=200)] = Field(default="contract", description="Who published it.")
+
+
+class ModelPrice(Record):
+    """`[costs.prices."MODEL"]`: a price that overrides the price book, or that it lacks."""
+
+    currency: Literal["EUR", "USD"] = Field(default="EUR", description="Currency of this price.")
+    input_per_mtok: Euros | None = Field(default=None, description="A million input tokens.")
+    cached_input_per_mtok: Euros | None = Field(
+        default=None, description="A million cached input tokens; as input when left out."
+    )
+    output_per_mtok: Euros | None = Field(default=None, description="A million output tokens.")
+    per_1k_calls: Euros | None = Field(
+        default=None, description="A thousand calls. Alone it is the whole price, as rerankers have it; else it is added."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.input_per_mtok is None and self.output_per_mtok is None and self.per_1k_calls is None:
+            raise ValueError("names no price", "Write input_per_mtok and output_per_mtok, or per_1k_calls; 0 is a price.")
+        return self
+
+
+class Estimate(Record):
+    """`[costs.estimate]`: the assumptions of the contract estimate. Defaults: the specification's example table."""
+
+    tok_in: Annotated[int, Field(ge=0, le=2_000_000)] = Field(default=900, description="Input tokens of a usual request.")
+    tok_out: Annotated[int, Field(ge=0, le=1_000_000)] = Field(default=250, description="Output tokens of a usual request.")
+    embed_eur_per_passage: Euros = Field(default=Decimal("0.0001"), description="Embedding one passage.")
+    rerank_eur_per_passage: Euros = Field(default=Decimal("0.00005"), description="Reranking one passage.")
+    llm_eur_per_token: Euros = Field(default=Decimal("0.00001"), description="One token, in or out.")
+    infra_eur_per_1k: Euros = Field(default=Decimal("2.00"), description="Compute, storage and traffic of a thousand requests.")
+
+
+class Costs(Record):
+    """`[costs]`: what a request may cost, and at which prices."""
+
+    currency: Literal["EUR"] = Field(default="EUR", description="Currency of every amount.")
+    target_eur_per_1k: Amount | None = Field(default=None, description="A thousand requests shall cost no more.")
+    guardrail_eur_per_req: Amount | None = Field(default=None, description="No request may cost more.")
+    guardrail_window_s: Annotated[int, Field(ge=60, le=2_678_400)] = Field(
+        default=3600, description="Time over which the guardrail is measured."
+    )
+    month_eur: Amount | None = Field(default=None, description="Budget of a calendar month.")
+    fx: Fx | None = Field(default=None, description="Exchange rate; the built-in one when left out.")
+    estimate: Estimate = Field(default_factory=Estimate, description="Assumptions of the contract estimate.")
+    prices: Mapping[ModelName, ModelPrice] = Field(
+        default_factory=dict, description="Prices by model, over those of the price book."
+    )
+
+
+class Slo(Record):
+    """`[slo]`: what counts as healthy."""
+
+    error_rate: Share = Field(default=Decimal("0.01"), description="Share of requests that may fail.")
+    p95_ms: Annotated[int, Field(ge=1, le=86_400_000)] | None = Field(
+        default=None, description="95 of 100 answers arrive within."
+    )
+    hit_at_5: Share | None = Field(
+        default=None, description="Share of golden questions whose source is among the first five passages."
+    )
+    eur_per_req: Amount | None = Field(default=None, description="Mean cost of a request; the guardrail when left out.")
+    cpu: Share = Field(default=Decimal("0.70"), description="Processor use that is still healthy.")
+    ram: Share = Field(default=Decimal("0.70"), description="Memory use that is still healthy.")
+
+
+class Deploy(Record):
+    """`[deploy]`: how a release goes out."""
+
+    strategy: Literal["canary", "blue_green"] = Field(default="canary", description="How traffic moves to a release.")
+    stages: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_listed)] = Field(
+        default=(5, 25, 100), description="Shares of traffic, in per cent."
+    )
+    rollback_on: Literal["slo_breach", "never"] = Field(
+        default="slo_breach", description="What sends a release back by itself."
+    )
+    approvals: Annotated[tuple[Name, ...], BeforeValidator(_listed)] = Field(
+        default=("business", "sre"), description="Who must agree before a release reaches prod."
+    )
+    min_sample: Count = Field(default=200, description="Requests a verdict needs.")
+    max_hold_s: Annotated[int, Field(ge=60, le=2_678_400)] = Field(default=86_400, description="Longest wait at a stage.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.stages or self.stages[-1] != 100 or any(a >= b for a, b in zip(self.stages, self.stages[1:], strict=False)):
+            raise ValueError(f"stages = {list(self.stages)} must rise and end at 100", "Write them as [5, 25, 100].")
+        return self
+
+
+Deliverable = Literal["iac", "runbook", "scaling_matrix", "budget_alerts"]
+
+
+def _matrix() -> dict[str, EnvSection]:
+    return {"dev": EnvSection(), "staging": EnvSection(), "prod": EnvSection()}
+
+
+class Contract(Record):
+    """What was agreed: environments, infrastructure, speed, costs and the way to deploy."""
+
+    name: Name = Field(default="rag", description="Name of the service.")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(default="Europe/Paris", description="Where days and months begin.")
+    languages: Annotated[tuple[Language, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=("en", "fr"), description="Languages of documents and questions, as ISO 639-1 codes."
+    )
+    infra: Infra = Field(default_factory=Infra, description="Which technology stands where.")
+    perf: Perf = Field(default_factory=Perf, description="Sizes, token caps and deadlines.")
+    limits: Limits = Field(default_factory=Limits, description="How much one document may take.")
+    costs: Costs = Field(default_factory=Costs, description="What a request may cost, and at which prices.")
+    slo: Slo = Field(default_factory=Slo, description="What counts as healthy.")
+    deploy: Deploy = Field(default_factory=Deploy, description="How a release goes out.")
+    envs: Annotated[Mapping[Name, EnvSection], Field(min_length=1)] = Field(
+        default_factory=_matrix, description="The environments; dev, staging and prod start from the built-in matrix."
+    )
+    deliverables: Annotated[tuple[Deliverable, ...], BeforeValidator(_listed)] = Field(
+        default=("iac", "runbook", "scaling_matrix", "budget_alerts"), description="What is rendered from the contract."
+    )

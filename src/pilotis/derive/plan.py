@@ -1,0 +1,188 @@
+"""What follows from a contract: its digest, the prices in force, and each env resolved to flat values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pilotis.contract.model import EXTRACTIVE, Contract, EmbedderEndpoint, Endpoint
+from pilotis.contract.presets import DIMENSIONS, LOCAL_EMBEDDER, MATRIX, PREFIXES, PROVIDERS
+from pilotis.derive.prices import Fx, PriceBook, book_of, fx_of
+from pilotis.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llm:
+    """A model and how to reach it: a writer of answers, or a reranker.
+
+    `base_url` is None where the client knows the address; `key_env` names the variable that holds the key, None where no key
+    is sent. `provider` is "local" for what runs in the service itself and "custom" for a server only known by its address.
+    """
+
+    model: str
+    provider: str
+    base_url: str | None = None
+    key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """An embedding model, the length of its vectors, and how to reach it."""
+
+    model: str
+    provider: str
+    dimension: int
+    base_url: str | None = None
+    key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env:
+    """One env of the contract with every value resolved: what the service runs on."""
+
+    name: str
+    hybrid: bool
+    rerank: bool
+    """Whether passages are reranked; by nobody while `reranker` is None."""
+    prompt: str
+    llm: Llm
+    """`model == "extractive"` where no LLM writes the answer."""
+    top_k: int
+    reranker: Llm | None
+    embedder: Embedding
+    cache_ttl_s: int
+    trace_sampling: float
+    languages: tuple[str, ...]
+    tok_in_max: int
+    tok_out_max: int
+    batch_emb: int
+    streaming: bool
+    first_byte_s: float
+    total_s: float
+    pool_min: int
+    pool_max: int
+    passage_tokens: int
+    passage_overlap: int
+    max_file_bytes: int
+    parse_timeout_s: int
+    parse_memory_bytes: int
+    target_eur_per_1k: Decimal | None
+    guardrail_eur_per_req: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that follows from one contract. `digest` is the SHA-256 (hex) of its values, defaults included."""
+
+    digest: str
+    contract: Contract
+    envs: Mapping[str, Env]
+    book: PriceBook = field(repr=False)
+    fx: Fx
+
+    def env(self, name: str) -> Env:
+        """The env of that name; raises ContractError, which lists those there are."""
+        try:
+            return self.envs[name]
+        except KeyError:
+            known = ", ".join(self.envs)
+            raise ContractError(
+                f"The contract has no env {name!r}.", remedy=f"Use one of: {known}; or add [envs.{name}] to the contract."
+            ) from None
+
+
+def derive(contract: Contract) -> Plan:
+    """Resolve every env; the same contract always gives the same plan."""
+    return Plan(
+        digest=digest(contract),
+        contract=contract,
+        envs={name: resolve(contract, name) for name in contract.envs},
+        book=book_of(contract.costs),
+        fx=fx_of(contract.costs),
+    )
+
+
+def resolve(contract: Contract, name: str) -> Env:
+    """What the file says, over the preset of that name, over the defaults: the one mapping from file to `Env`."""
+    row, preset, perf = contract.envs[name], MATRIX.get(name, MATRIX["dev"]), contract.perf
+    section = preset.model_copy(update={key: value for key, value in row if value is not None})
+    flags = section.flags or ()
+    prompts = [flag.removeprefix("prompt_") for flag in flags if flag.startswith("prompt_")]
+    return Env(
+        name=name,
+        hybrid="hybrid" in flags,
+        rerank="rerank" in flags,
+        prompt=prompts[-1] if prompts else "v1",
+        llm=reach(section.llm or Endpoint(model=EXTRACTIVE)),
+        top_k=section.top_k or 20,
+        reranker=reach(section.reranker) if section.reranker else None,
+        embedder=_embedding(section.embedder or LOCAL_EMBEDDER),
+        cache_ttl_s=section.cache_ttl_s or 0,
+        trace_sampling=float(section.trace_sampling or 0),
+        languages=contract.languages,
+        tok_in_max=perf.tok_in_max,
+        tok_out_max=perf.tok_out_max,
+        batch_emb=perf.batch_emb,
+        streaming=perf.streaming,
+        first_byte_s=float(perf.first_byte_s),
+        total_s=float(perf.total_s),
+        pool_min=perf.pool_min,
+        pool_max=perf.pool_max,
+        passage_tokens=perf.passage_tokens,
+        passage_overlap=perf.passage_overlap,
+        max_file_bytes=contract.limits.max_file_mib << 20,
+        parse_timeout_s=contract.limits.parse_timeout_s,
+        parse_memory_bytes=contract.limits.parse_memory_mib << 20,
+        target_eur_per_1k=contract.costs.target_eur_per_1k,
+        guardrail_eur_per_req=contract.costs.guardrail_eur_per_req,
+    )
+
+
+def reach(endpoint: Endpoint) -> Llm:
+    """Complete an endpoint from what is known of its provider.
+
+    A server named by its address gets no key unless `key_env` says which: a provider's key is never sent to another host.
+    """
+    if endpoint.model == EXTRACTIVE:
+        return Llm(model=EXTRACTIVE, provider="local")
+    if endpoint.base_url:
+        url = endpoint.base_url.rstrip("/")
+        return Llm(model=endpoint.model, provider=endpoint.provider or "custom", base_url=url, key_env=endpoint.key_env)
+    guess = next((name for prefix, name in PREFIXES if endpoint.model.startswith(prefix)), "openai")
+    name = endpoint.provider or guess
+    known = PROVIDERS.get(name)
+    return Llm(
+        model=endpoint.model,
+        provider=name,
+        base_url=known.base_url if known else None,
+        key_env=endpoint.key_env or (known.key_env if known else None),
+    )
+
+
+def digest(contract: Contract) -> str:
+    """SHA-256 (hex) over the canonical JSON of the contract: sorted keys, defaults written out, 16.50 and 16.5 the same."""
+    text = json.dumps(contract.model_dump(), default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _embedding(endpoint: EmbedderEndpoint) -> Embedding:
+    if endpoint.model == LOCAL_EMBEDDER.model and not endpoint.base_url:
+        return Embedding(model=endpoint.model, provider="local", dimension=384)
+    dimension = endpoint.dimension or DIMENSIONS.get(endpoint.model)
+    if dimension is None:
+        raise ContractError(
+            f"The length of the vectors of embedder {endpoint.model!r} is not known.",
+            remedy=f'Write it: embedder = {{ model = "{endpoint.model}", dimension = 1024 }}.',
+        )
+    llm = reach(endpoint)
+    return Embedding(model=llm.model, provider=llm.provider, dimension=dimension, base_url=llm.base_url, key_env=llm.key_env)
+
+
+def _plain(value: Any) -> str:
+    return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)

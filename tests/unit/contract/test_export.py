@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilotis.contract.export import schema, to_json, to_toml
+from pilotis.contract.load import default, load, parse
+from pilotis.contract.model import Contract, Record
+from pilotis.derive.plan import derive, digest
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+names = st.from_regex(r"\A[a-z][a-z0-9-]{0,12}\Z")
+models = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=30).filter(
+    lambda text: text != "extractive"
+)
+urls = st.sampled_from(["http://localhost:8000/v1", "https://example.org/é/v1"])
+euros = st.decimals("0.000001", 1000, places=9, allow_nan=False)
+shares = st.decimals(0, 1, places=3)
+seconds = st.decimals("0.5", 30, places=3)
+
+
+def table(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+endpoints = st.one_of(
+    models,
+    st.just("extractive"),
+    st.fixed_dictionaries(
+        {"model": models}, optional={"provider": names, "base_url": urls, "key_env": st.sampled_from(["KEY", "MY_KEY_2"])}
+    ),
+)
+embedders = st.one_of(models, st.fixed_dictionaries({"model": models}, optional={"dimension": st.integers(8, 4000)}))
+envs = table(
+    flags=st.lists(st.sampled_from(["hybrid", "rerank", "prompt_v2"]), max_size=3),
+    llm=endpoints,
+    top_k=st.integers(1, 200),
+    reranker=endpoints,
+    embedder=embedders,
+    cache_ttl_s=st.integers(0, 604_800),
+    trace_sampling=shares,
+)
+prices = st.fixed_dictionaries(
+    {"input_per_mtok": euros},
+    optional={"currency": st.sampled_from(["EUR", "USD"]), "output_per_mtok": euros, "per_1k_calls": euros},
+)
+contracts = table(
+    name=names,
+    timezone=st.sampled_from(["Europe/Paris", "UTC", "America/New_York"]),
+    languages=st.lists(st.sampled_from(["en", "fr", "de"]), min_size=1, max_size=3),
+    infra=table(vector=st.sampled_from(["pgvector", "weaviate"]), blobs=st.sampled_from(["local", "s3"])),
+    perf=table(batch_emb=st.integers(1, 2048), streaming=st.booleans(), first_byte_s=seconds, pool_min=st.integers(0, 50)),
+    limits=table(max_file_mib=st.integers(1, 10_240)),
+    costs=table(
+        target_eur_per_1k=euros,
+        guardrail_eur_per_req=euros,
+        month_eur=euros,
+        fx=table(source=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)).flatmap(
+            lambda source: st.builds(
+                lambda rate, day: {"usd_per_eur": rate, "date": day} | source,
+                euros,
+                st.dates(dt.date(1999, 1, 4), dt.date(2099, 1, 1)),
+            )
+        ),
+        estimate=table(tok_in=st.integers(0, 10_000), llm_eur_per_token=euros),
+        prices=st.dictionaries(models, prices, max_size=3),
+    ),
+    slo=table(error_rate=shares, p95_ms=st.integers(1, 100_000), hit_at_5=shares, eur_per_req=euros),
+    deploy=table(stages=st.sampled_from([[5, 25, 100], [100]]), approvals=st.lists(names, max_size=2)),
+    envs=st.dictionaries(names, envs, min_size=1, max_size=3),
+    deliverables=st.lists(st.sampled_from(["iac", "runbook"]), max_size=2),
+).map(Contract.model_validate)
+
+
+@given(contracts)
+@settings(max_examples=150, deadline=None)
+def test_loading_an_export_gives_the_same_contract(contract: Contract) -> None:
+    assert parse(to_json(contract), Path("x.json")) == contract
+    assert parse(to_toml(contract), Path("x.toml")) == contract
+
+
+def test_the_specification_comes_out_as_it_went_in() -> None:
+    path = EXAMPLES / "specification.json"
+    contract = load(path)
+    assert json.loads(to_json(contract), parse_float=Decimal) == json.loads(path.read_text(), parse_float=Decimal)
+    assert '"target_eur_per_1k": 16.5,' in to_json(contract)
+    assert contract.envs["prod"].flags == ("rerank", "hybrid")
+    assert contract.costs.guardrail_eur_per_req == Decimal("0.02")
+
+
+def test_toml_explains_every_key_and_says_the_defaults() -> None:
+    text = to_toml(default())
+    assert 'llm = "extractive" # Who writes the answer' in text
+    assert "# tok_in_max = 1200  # Cap of a request's input tokens" in text
+    lines = [line.removeprefix("# ") if " = " in line and "Not set." not in line else line for line in text.splitlines()]
+    uncommented = parse("\n".join(lines), Path("x.toml"))
+    assert digest(uncommented.model_copy(update={"envs": default().envs})) == digest(default())
+    assert derive(uncommented).envs == derive(default()).envs
+
+
+def test_the_commented_defaults_are_those_of_the_preset() -> None:
+    prod = to_toml(default()).partition("[envs.prod]")[2]
+    assert '# llm = "gpt-5-pro"' in prod
+    assert "# top_k = 50" in prod
+    assert "# trace_sampling = 0.10" in prod
+
+
+def _keys(record: type[Record]) -> set[str]:
+    return set(record.model_fields)
+
+
+def test_the_schema_knows_and_explains_every_key() -> None:
+    described = json.loads(schema())
+    assert described["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(described["properties"]) == _keys(Contract)
+    tables = [described, *(part for part in described["$defs"].values() if "properties" in part)]
+    assert all(entry.get("description") for part in tables for entry in part["properties"].values())
+    assert all(part["additionalProperties"] is False for part in tables)
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "expected"), [("Perf", "first_byte_s", 30), ("Slo", "error_rate", 0.01), ("Slo", "cpu", 0.7)]
+)
+def test_defaults_of_the_schema_are_numbers(table: str, key: str, expected: float) -> None:
+    assert json.loads(schema())["$defs"][table]["properties"][key]["default"] == expected
+
+
+def test_a_model_may_be_text_or_a_table_in_the_schema() -> None:
+    kinds = json.loads(schema())["$defs"]["Endpoint"]["anyOf"]
+    assert [kind["type"] for kind in kinds] == ["string", "object"]
