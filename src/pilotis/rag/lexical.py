@@ -1,0 +1,79 @@
+"""BM25 prepared for an inner product: a text becomes weighted terms, by the rules of its own language.
+
+A passage keeps, for each of its terms, how much that term says about it (term frequency, saturated, and divided by the passage's
+length); a question brings, for each of its terms, how rare it is. BM25 is then the inner product of the two, which the database
+computes exactly and in C over sparse vectors.
+
+Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with Lucene's non-negative idf.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.resources import files
+
+from Stemmer import Stemmer
+
+ANALYSIS_VERSION = 1
+"""Raised whenever the same text would give other terms: passages must then be analysed again."""
+
+DIMENSIONS = 1_000_000_000
+"""Term ids lie in 1..DIMENSIONS, pgvector's limit for the indices of a sparse vector."""
+
+K1, B, PIVOT_TERMS = 1.2, 0.75, 100.0
+"""`PIVOT_TERMS` stands for the mean passage length: passages are cut to one size, so it is a constant and weights never go stale."""
+
+_STEMMERS = {
+    "da": "danish", "de": "german", "en": "english", "es": "spanish", "fi": "finnish", "fr": "french", "hu": "hungarian",
+    "it": "italian", "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sv": "swedish",
+}  # fmt: skip
+_WORD = re.compile(r"[^\W_]+")
+_LONGEST_WORD = 64
+
+
+def passage_weights(text: str, *, language: str, scope: str) -> dict[int, float]:
+    """Term id -> BM25 weight of the term in this passage, without its rarity."""
+    counts = Counter(terms(text, language))
+    norm = K1 * (1 - B + B * counts.total() / PIVOT_TERMS)
+    return {term_id(term, language, scope): n * (K1 + 1) / (n + norm) for term, n in counts.items()}
+
+
+def question_terms(text: str, *, languages: tuple[str, ...], scope: str) -> list[int]:
+    """Term ids of a question, analysed by each language in turn: a passage matches by the rules of its own."""
+    found = {term_id(term, language, scope): None for language in languages for term in terms(text, language)}
+    return list(found)
+
+
+@lru_cache(maxsize=65_536)
+def term_id(term: str, language: str, scope: str) -> int:
+    """A stable id in 1..DIMENSIONS. The scope (a business unit) is part of it: no two units share a posting list."""
+    digest = blake2b(f"{scope}\0{language}\0{term}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % DIMENSIONS + 1
+
+
+def terms(text: str, language: str) -> list[str]:
+    words = _WORD.findall(_fold(text))
+    stop = _stop_words(language)
+    kept = [word[:_LONGEST_WORD] for word in words if word not in stop]
+    return _stemmer(language).stemWords(kept) if language in _STEMMERS else kept
+
+
+def _fold(text: str) -> str:
+    """Lower case without accents: people type both `accès` and `acces`, and Snowball's French stemmer copes with either."""
+    decomposed = unicodedata.normalize("NFKD", text.lower())
+    return "".join(c for c in decomposed if not unicodedata.combining(c)) if not decomposed.isascii() else decomposed
+
+
+@lru_cache
+def _stemmer(language: str) -> Stemmer:
+    return Stemmer(_STEMMERS[language], 20_000)
+
+
+@lru_cache
+def _stop_words(language: str) -> frozenset[str]:
+    source = files("pilotis.rag").joinpath("stopwords", f"{language}.txt")
+    return frozenset(source.read_text().split()) if source.is_file() else frozenset()
