@@ -1,0 +1,6 @@
+"""Files of any format become text, read by kreuzberg in a process of its own."""
+
+from pilotis.adapters.kreuzberg.media import media_type
+from pilotis.adapters.kreuzberg.parser import KreuzbergParser
+
+__all__ = ["KreuzbergParser", "media_type"]

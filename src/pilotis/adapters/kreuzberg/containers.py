@@ -1,0 +1,95 @@
+"""What zip and OLE containers say about themselves before anybody opens them: bombs, passwords, damage."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from pilotis.adapters.kreuzberg.unreadable import Unreadable
+
+OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+MAX_UNPACKED_BYTES = 512 * 1024 * 1024
+MAX_RATIO = 150
+"""Above this the unpacked size is refused where it is also above MAX_HARMLESS_BYTES: spreadsheets do reach 50."""
+MAX_HARMLESS_BYTES = 32 * 1024 * 1024
+MAX_MEMBERS = 20_000
+_ENCRYPTED = 0x1
+
+
+def check_container(path: Path, media_type: str) -> None:
+    """Raise Unreadable for a bomb, a password or damage, where the file is a zip or an OLE container."""
+    with path.open("rb") as file:
+        magic = file.read(len(OLE_MAGIC))
+    if magic.startswith(OLE_MAGIC):
+        _check_ole(path, media_type)
+    elif magic.startswith(b"PK"):
+        _check_zip(path)
+
+
+def _check_zip(path: Path) -> None:
+    """Raise Unreadable for a bomb, a password or a damaged directory.
+
+    The directory's sizes may lie: members that unpack to more than they declare are caught by unpacking (counting, not keeping)
+    each one that claims a suspicious ratio, and by the memory limit of the process.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
+        raise Unreadable(
+            f"the file is damaged: {str(error).lower() or 'its zip directory cannot be read'}", "send an intact copy"
+        ) from error
+    if any(member.flag_bits & _ENCRYPTED for member in members):
+        raise Unreadable("the file is protected by a password", "remove the password and send it again")
+    total = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    if (
+        len(members) > MAX_MEMBERS
+        or total > MAX_UNPACKED_BYTES
+        or (total > MAX_HARMLESS_BYTES and total > MAX_RATIO * max(packed, 1))
+    ):
+        raise Unreadable(
+            f"it would unpack to {total / 2**20:,.0f} MiB in {len(members):,} parts, {total / max(packed, 1):,.0f} times its size (a zip bomb?)",
+            "save it again with its own application",
+        )
+    _check_declared_sizes(path, members)
+
+
+def _check_declared_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Stop at the first member whose content is longer than its directory entry says."""
+    with path.open("rb") as file:
+        for member in members:
+            if member.compress_type != zipfile.ZIP_DEFLATED or member.compress_size == 0:
+                continue
+            file.seek(member.header_offset)
+            header = file.read(30)
+            if len(header) < 30:
+                raise Unreadable("the file is damaged: a part lies beyond its end", "send an intact copy")
+            file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
+            if _unpacks_to_more(file.read(member.compress_size), member.file_size):
+                raise Unreadable(
+                    f"its part {member.filename!r} is larger than it declares (a zip bomb?)",
+                    "save it again with its own application",
+                )
+
+
+def _unpacks_to_more(packed: bytes, declared: int) -> bool:
+    unpacker, seen = zlib.decompressobj(-15), 0
+    try:
+        while packed and not unpacker.eof:
+            seen += len(unpacker.decompress(packed, 1 << 20))
+            packed = unpacker.unconsumed_tail
+            if seen > declared:
+                return True
+    except zlib.error:
+        return False
+    return False
+
+
+def _check_ole(path: Path, media_type: str) -> None:
+    """Raise Unreadable for an encrypted office document: an OLE container under an Open XML name."""
+    with path.open("rb") as file:
+        content = file.read(1 << 20)
+    if "EncryptedPackage".encode("utf-16-le") in content or "openxmlformats" in media_type:
+        raise Unreadable("the document is encrypted", "remove the password and send it again")

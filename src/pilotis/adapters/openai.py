@@ -1,0 +1,298 @@
+"""Answers and vectors from any OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openai
+
+from pilotis.adapters.openai_client import Remote, late, retried, translate
+from pilotis.derive.cost import Usage
+from pilotis.errors import Permanent, PilotisError, SetupError, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from pilotis.ports import Vectors
+    from pilotis.rag.prompt import Prompt
+
+OPTIONAL = ("stream_options", "max_completion_tokens", "max_tokens")
+"""Parameters a server may not know. One that is refused by name is left out, or replaced, for as long as the process lives."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text for a model whose tokenizer we do not have: a quarter of its UTF-8 bytes, rounded up."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+
+
+class OpenAIGenerator:
+    """Streams chat completions.
+
+    `generate` yields pieces of text and, last, exactly one Usage, then raises if something went wrong: what was consumed is
+    known however a stream ends. Usage is the server's own where it reports one (`stream_options.include_usage`). Where it does
+    not, or where the stream is cut, the pieces received are counted and `estimated` is true. A request that the server refused
+    or never received counts 0; one that timed out before its first byte counts its prompt, which the server may well have read.
+
+    A generator that is closed early can yield nothing more: `aclose` closes the HTTP stream, which makes servers stop writing,
+    and the caller, who has every piece, estimates. Deadlines count the time spent waiting for the server, not the time the
+    caller takes over a piece. Nothing is retried after the first byte: the caller has shown it to somebody.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        provider: str,
+        base_url: str | None,
+        key: str | None,
+        first_byte_s: float,
+        total_s: float,
+        key_env: str | None = None,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+    ) -> None:
+        self.model = model
+        self.provider = provider
+        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env)
+        self._first_byte_s = min(first_byte_s, total_s)
+        self._total_s = total_s
+        self._count_tokens = count_tokens
+        self._client = self._remote.open(total_s=total_s)
+        # The older name is the one every server but OpenAI's own knows; OpenAI's reasoning models take the newer one alone.
+        self._limit = "max_completion_tokens" if provider == "openai" else "max_tokens"
+        self._refused: set[str] = set()
+
+    async def generate(self, prompt: Prompt, *, max_tokens: int) -> AsyncGenerator[str | Usage, None]:
+        """Yield the answer's pieces, then its Usage.
+
+        Raises SetupError (the key), Permanent (an unknown model, a request refused, a server that speaks another protocol, an
+        empty answer) or Transient (overload, time, a connection that broke).
+        """
+        heard = _Heard()
+        stream: openai.AsyncStream[Any] | None = None
+        failure: PilotisError | None = None
+        try:
+            stream, chunk, waited_s = await self._begin(prompt, max_tokens)
+            while chunk is not None:
+                piece = heard.take(chunk)
+                if piece:
+                    yield piece
+                chunk, waited_s = await self._next(stream, waited_s)
+            failure = heard.fault(self._remote)
+        except PilotisError as error:
+            failure = error
+        except (AttributeError, TypeError, ValueError) as error:  # a chunk of another shape
+            failure = translate(error, self._remote)
+        finally:
+            if stream is not None:
+                await _close(stream)
+        yield self._usage(prompt, heard, failure)
+        if failure is not None:
+            raise failure
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _begin(self, prompt: Prompt, max_tokens: int) -> tuple[openai.AsyncStream[Any], Any, float]:
+        """Open a stream and read its first chunk (None where there is none); return what that took, too."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        async def attempt() -> tuple[openai.AsyncStream[Any], Any]:
+            stream = await self._request(prompt, max_tokens)
+            try:
+                return stream, await anext(stream, None)
+            except BaseException:  # a cancelled task too must not leave the connection open
+                await _close(stream)
+                raise
+
+        stream, chunk = await retried(attempt, self._remote, within_s=self._first_byte_s)
+        return stream, chunk, clock() - began
+
+    async def _request(self, prompt: Prompt, max_tokens: int) -> openai.AsyncStream[Any]:
+        while True:
+            options: dict[str, Any] = {self._limit: max_tokens, "stream_options": {"include_usage": True}}
+            sent = {name: value for name, value in options.items() if name not in self._refused}
+            messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
+            try:
+                create: Any = self._client.chat.completions.create
+                stream: openai.AsyncStream[Any] = await create(model=self.model, messages=messages, stream=True, **sent)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                name = _refused_parameter(error, sent)
+                if name is None:
+                    raise
+                self._learn(name)
+            else:
+                return stream
+
+    def _learn(self, refused: str) -> None:
+        self._refused.add(refused)
+        others = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+        if others.get(refused) not in self._refused:
+            self._limit = others.get(refused, self._limit)
+
+    async def _next(self, stream: openai.AsyncStream[Any], waited_s: float) -> tuple[Any, float]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(self._total_s - waited_s):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            raise late(self._remote, self._total_s, missing="its last token") from error
+        except openai.OpenAIError as error:
+            raise translate(error, self._remote) from error
+        return chunk, waited_s + clock() - began
+
+    def _usage(self, prompt: Prompt, heard: _Heard, failure: PilotisError | None) -> Usage:
+        if heard.usage is not None:
+            return _usage_of(heard.usage, self.model, self.provider)
+        timed_out = isinstance(failure, Transient) and isinstance(failure.__cause__, TimeoutError | openai.APITimeoutError)
+        consumed = heard.began or timed_out
+        return Usage(
+            model=self.model,
+            provider=self.provider,
+            input_tokens=prompt.tokens if consumed else 0,
+            output_tokens=self._count_tokens(heard.text) if heard.text else 0,
+            estimated=consumed,
+        )
+
+
+class OpenAIEmbedder:
+    """Vectors from `/v1/embeddings`, `batch` texts a request, `total_s` seconds for each.
+
+    Raises SetupError where the key is refused or the vectors are not of `dimension`, Transient and Permanent as `OpenAIGenerator`.
+    Blank texts, which servers refuse, are sent as one full stop. What the server charges is not reported through this port.
+    """
+
+    languages: frozenset[str] | None = None
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        dimension: int,
+        base_url: str | None,
+        key: str | None,
+        key_env: str | None = None,
+        total_s: float = 60.0,
+        batch: int = 128,
+    ) -> None:
+        self.name = model
+        self.dimension = dimension
+        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env)
+        self._total_s = total_s
+        self._batch = batch
+        self._client = self._remote.open(total_s=total_s)
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 of shape (texts, dimension), rows of unit length in the order of the texts."""
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        pieces = [await self._request(texts[start : start + self._batch]) for start in range(0, len(texts), self._batch)]
+        return np.concatenate(pieces)
+
+    def count_tokens(self, text: str) -> int:
+        """Estimate: the server's tokenizer is not known here."""
+        return estimate_tokens(text)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _request(self, texts: Sequence[str]) -> Vectors:
+        sent = [text if text.strip() else "." for text in texts]
+
+        async def attempt() -> list[list[float]]:
+            answer = await self._client.embeddings.create(model=self.name, input=sent, encoding_format="float")
+            return [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
+
+        return self._checked(await retried(attempt, self._remote, within_s=self._total_s), len(texts))
+
+    def _checked(self, rows: list[list[float]], expected: int) -> Vectors:
+        lengths = {len(row) for row in rows}
+        if len(rows) != expected or len(lengths) != 1:
+            raise Permanent(
+                f"{self.name} at {self._remote.address} returned {len(rows)} vectors for {expected} texts, of lengths {sorted(lengths)}",
+                remedy="check that base_url and the model's name point at an embedding model",
+            )
+        (length,) = lengths
+        if length != self.dimension:
+            raise SetupError(
+                f"{self.name} at {self._remote.address} returns vectors of {length} numbers, the contract says {self.dimension}",
+                remedy=f"set the embedder's dimension to {length} in the contract",
+            )
+        vectors = np.asarray(rows, np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
+            raise Permanent(
+                f"{self.name} at {self._remote.address} returned a vector without direction",
+                remedy="check the model's server: its vectors hold zeros, NaN or infinity only",
+            )
+        return np.asarray(vectors / norms, np.float32)
+
+
+class _Heard:
+    """What a stream has said so far."""
+
+    def __init__(self) -> None:
+        self.began = False
+        self.text = ""
+        self.answered = False
+        self.usage: Any = None
+        self.finish: str | None = None
+
+    def take(self, chunk: Any) -> str:
+        """Take note of a chunk; return the piece of the answer in it, often empty."""
+        self.began = True
+        if chunk.usage is not None:
+            self.usage = chunk.usage  # some servers report a running total in every chunk: the last one counts
+        piece = ""
+        for choice in (chunk.choices or [])[:1]:
+            self.finish = choice.finish_reason or self.finish
+            if choice.delta is not None:
+                piece = choice.delta.content or ""
+                thought = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
+                self.text += piece + (thought if isinstance(thought, str) else "")
+        self.answered = self.answered or bool(piece)
+        return piece
+
+    def fault(self, remote: Remote) -> PilotisError | None:
+        """Say what is wrong with a stream that ended without an error, if anything."""
+        who = f"{remote.model} at {remote.address}"
+        if not self.began:
+            return translate(ValueError("a stream without a single chunk"), remote)
+        if self.finish is None:
+            return Transient(f"{who} broke off in the middle of its answer", remedy="try again")
+        if not self.answered:
+            raised = "raise tok_out_max" if self.finish == "length" else "rephrase the question or choose another model"
+            return Permanent(f"{who} wrote no answer (finish_reason {self.finish})", remedy=raised)
+        return None
+
+
+def _usage_of(reported: Any, model: str, provider: str) -> Usage:
+    """Map the server's figures; details it leaves out count 0."""
+    read, wrote = getattr(reported, "prompt_tokens_details", None), getattr(reported, "completion_tokens_details", None)
+    return Usage(
+        model=model,
+        provider=provider,
+        input_tokens=reported.prompt_tokens or 0,
+        output_tokens=reported.completion_tokens or 0,
+        cached_tokens=getattr(read, "cached_tokens", None) or 0,
+        reasoning_tokens=getattr(wrote, "reasoning_tokens", None) or 0,
+    )
+
+
+def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> str | None:
+    """Name the optional parameter that the server does not know, if it complains of one that was sent."""
+    if error.param in sent:
+        return error.param
+    return next((name for name in OPTIONAL if name in sent and name in error.message), None)
+
+
+async def _close(stream: openai.AsyncStream[Any]) -> None:
+    with suppress(openai.OpenAIError, OSError):  # it is over either way
+        await stream.close()

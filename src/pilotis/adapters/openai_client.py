@@ -1,0 +1,165 @@
+"""The way to any OpenAI-compatible server: one client, retries inside a deadline, errors put into our words once.
+
+Importing this loads the `openai` SDK (0.5 to 1 s, 45 MB resident): import it only where a remote model is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import openai
+from httpx2 import Timeout
+
+from pilotis.errors import Permanent, PilotisError, SetupError, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+OPENAI_URL = "https://api.openai.com/v1"
+ATTEMPTS = 5
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 4.0
+CONNECT_S = 5.0
+QUOTED_CHARACTERS = 300
+"""As much of a server's own words as a message of ours repeats."""
+
+_TOLD = (
+    *("OpenAI-Organization", "OpenAI-Project", "X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS"),
+    *("X-Stainless-Arch", "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Async"),
+)
+"""Headers the SDK takes from the machine and the environment: a server of whatever owner has no business with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A model behind a URL. `key` is None where the server asks for none; `key_env` names its variable, for messages."""
+
+    model: str
+    base_url: str | None = None
+    key: str | None = field(default=None, repr=False)
+    key_env: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the server is, without what a URL may carry in secrets."""
+        url = urlsplit(self.base_url or OPENAI_URL)
+        return f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}{url.path}"
+
+    def open(self, *, total_s: float) -> openai.AsyncOpenAI:
+        """Return a client that neither retries nor reads the environment."""
+        return openai.AsyncOpenAI(
+            api_key=self.key or "none",
+            base_url=self.base_url or OPENAI_URL,
+            timeout=Timeout(total_s, connect=min(CONNECT_S, total_s)),
+            max_retries=0,
+            default_headers={name: openai.Omit() for name in _TOLD},  # type: ignore[misc]  # the SDK takes Omit here
+        )
+
+
+async def retried(attempt: Callable[[], Awaitable[T]], remote: Remote, *, within_s: float) -> T:
+    """Await `attempt()` until it succeeds, at most 5 times and never beyond `within_s`.
+
+    Tried again: refused or broken connections, 408, 409, 429 and 5xx, after the server's Retry-After or after a pause that
+    doubles and is drawn at random below its bound ("full jitter").
+
+    Raises what `translate` says of the last failure, and Transient where the time is up.
+    """
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + within_s
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            async with asyncio.timeout_at(ends):
+                return await attempt()
+        except TimeoutError as error:
+            raise late(remote, within_s) from error
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+            pause_s = _pause_s(error, tried)
+            if not _passing(error) or tried == ATTEMPTS or loop.time() + pause_s >= ends:
+                raise translate(error, remote, tried=tried) from error
+            await asyncio.sleep(pause_s)
+
+
+def late(remote: Remote, within_s: float, *, missing: str = "an answer") -> Transient:
+    """Build the error for a server that kept us waiting."""
+    return Transient(
+        f"{remote.model} at {remote.address} did not send {missing} within {within_s:g} s",
+        remedy="try again; if it lasts, raise perf.first_byte_s or perf.total_s in the contract",
+    )
+
+
+def translate(error: Exception, remote: Remote, *, tried: int = 1) -> PilotisError:
+    """Say in our words what went wrong: what to set up, what to try later, what cannot help."""
+    who = f"{remote.model} at {remote.address}"
+    if isinstance(error, openai.APITimeoutError):
+        return Transient(f"{who} did not answer in time", remedy="try again; look whether the server is overloaded")
+    if isinstance(error, openai.APIConnectionError):
+        cause = _quote(str(error.__cause__ or error), remote)
+        return Transient(f"{who} cannot be reached: {cause}", remedy=f"check that a server listens at {remote.address}")
+    if isinstance(error, openai.APIStatusError):
+        return _of_status(error, remote, who, tried)
+    if isinstance(error, openai.APIError):  # reported inside a stream that began well
+        return Transient(f"{who} broke off: {_quote(error.message, remote)}", remedy="try again")
+    return Permanent(
+        f"{who} answered something that is not the OpenAI protocol: {_quote(str(error), remote)}",
+        remedy="check that base_url points at an OpenAI-compatible API, often a path that ends in /v1",
+    )
+
+
+def _of_status(error: openai.APIStatusError, remote: Remote, who: str, tried: int) -> PilotisError:
+    status, said = error.status_code, _quote(error.message, remote)
+    if status in (401, 403):
+        variable = remote.key_env or "the key's variable"
+        fault = "refused the key" if remote.key else "asks for a key and none is set"
+        return SetupError(f"{who} {fault} ({status})", remedy=f"set {variable} to a key that may use {remote.model}")
+    if status == 404:
+        return Permanent(f"{who} is not there: {said}", remedy="correct the model's name or its base_url in the contract")
+    if status == 429 and error.code == "insufficient_quota":
+        return Permanent(f"{who}: the account has no credit left", remedy="settle it with the provider, then ask again")
+    if _passing(error):
+        after_s = _retry_after_s(error)
+        text = f"{who} is overloaded (429)" if status == 429 else f"{who} failed ({status}): {said}"
+        times = f", tried {tried} times" if tried > 1 else ""
+        return Transient(f"{text}{times}", remedy="try again later", retry_after_s=after_s if after_s is not None else 5.0)
+    return Permanent(f"{who} refused the request ({status}): {said}", remedy="shorten the request or correct the contract")
+
+
+def _passing(error: Exception) -> bool:
+    """Tell whether the same request may succeed in a moment."""
+    if isinstance(error, openai.APIStatusError):
+        if error.code == "insufficient_quota":
+            return False
+        return error.status_code in (408, 409, 429) or (error.status_code >= 500 and error.status_code != 501)
+    return isinstance(error, openai.APIConnectionError) or type(error) is openai.APIError
+
+
+def _pause_s(error: Exception, tried: int) -> float:
+    asked = _retry_after_s(error)
+    bound = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tried)
+    drawn = random.uniform(FIRST_PAUSE_S / 2, bound)  # noqa: S311  spreads callers, protects nothing
+    return drawn if asked is None else asked + random.uniform(0, FIRST_PAUSE_S)  # noqa: S311
+
+
+def _retry_after_s(error: Exception) -> float | None:
+    """Seconds of a Retry-After header; its date form is rare among model servers and reads as absent."""
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    try:
+        asked = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return asked if 0 <= asked < 86_400 else None
+
+
+def _quote(text: str, remote: Remote) -> str:
+    shown = " ".join(text.split())
+    if remote.key:
+        shown = shown.replace(remote.key, "[key]")
+    return shown if len(shown) <= QUOTED_CHARACTERS else f"{shown[:QUOTED_CHARACTERS]}…"

@@ -1,0 +1,22 @@
+"""Postgres: documents, the index, the ledger and the keys."""
+
+from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.keys import PostgresKeys
+from pilotis.adapters.postgres.ledger import PostgresLedger
+from pilotis.adapters.postgres.passages import PostgresPassages
+from pilotis.adapters.postgres.pool import open_pool
+from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, schema
+
+__all__ = [
+    "Generation",
+    "PostgresDocuments",
+    "PostgresKeys",
+    "PostgresLedger",
+    "PostgresPassages",
+    "Schema",
+    "check_schema",
+    "migrate",
+    "open_generation",
+    "open_pool",
+    "schema",
+]

@@ -1,0 +1,156 @@
+"""The schema's version and the index generation: what start-up refuses, and what `pilotis migrate` does about it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from pilotis.adapters.postgres.pool import translated
+from pilotis.errors import SetupError
+from pilotis.rag.lexical import ANALYSIS_VERSION
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
+
+    from pilotis.ports import Embedder
+
+_ONE_UPGRADE = threading.Lock()
+"""Alembic keeps the migration it runs in module globals: one at a time in a process; among processes its own lock does it."""
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """Where a database stands: `current` is None before the first migration."""
+
+    current: str | None
+    head: str
+    pending: tuple[str, ...]
+
+    @property
+    def is_newer(self) -> bool:
+        return self.current is not None and self.current > self.head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """The active index generation."""
+
+    id: int
+    model: str
+    dimension: int
+
+
+async def migrate(url: str, *, check: bool = False) -> Schema:
+    """Bring the schema to this version, or with `check` only say what is pending. Safe to run twice, and twice at once.
+
+    Raises SetupError where the database was migrated by a newer Pilotis.
+    """
+    before = await schema(url)
+    if before.is_newer:
+        raise SetupError(
+            f"the database's schema is {before.current}, newer than this Pilotis knows ({before.head})",
+            remedy="install the Pilotis version that migrated it, or a later one",
+        )
+    if not check and before.pending:
+        await asyncio.to_thread(_upgrade, url)
+    return before
+
+
+async def schema(url: str) -> Schema:
+    """Read the schema's version."""
+    async with translated():
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+        async with connection:
+            return _place(await _current(connection))
+
+
+async def check_schema(pool: AsyncConnectionPool) -> None:
+    """Raises SetupError, naming the command to run, unless the schema is exactly the one this version knows."""
+    async with translated(), pool.connection() as connection:
+        found = _place(await _current(connection))
+    if found.is_newer:
+        raise SetupError(
+            f"the database's schema is {found.current}, newer than this Pilotis knows ({found.head})",
+            remedy="install the Pilotis version that migrated it, or a later one",
+        )
+    if found.pending:
+        state = "has no schema yet" if found.current is None else f"has schema {found.current}"
+        raise SetupError(f"the database {state}; this Pilotis needs {found.head}", remedy="run: pilotis migrate")
+
+
+async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Generation:
+    """The active generation; created, with its vector index, where there is none.
+
+    Raises SetupError where the stored vectors come from another model, another dimension or another analysis.
+    """
+    async with translated(), pool.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE generation IN SHARE ROW EXCLUSIVE MODE")
+        found = await connection.execute("SELECT id, model, dimension, analysis FROM generation WHERE state = 'active'")
+        row = await found.fetchone()
+        if row is None:
+            return await _create_generation(connection, embedder)
+    generation, analysis = Generation(id=row[0], model=row[1], dimension=row[2]), row[3]
+    if (generation.model, generation.dimension) != (embedder.name, embedder.dimension):
+        raise SetupError(
+            f"the index holds vectors of {generation.model} ({generation.dimension} dimensions), "
+            f"the contract asks for {embedder.name} ({embedder.dimension})",
+            remedy=f'put embedder = "{generation.model}" back into the contract, or ingest into a new data folder or database',
+        )
+    if analysis != ANALYSIS_VERSION:
+        raise SetupError(
+            f"the index was analysed by version {analysis} of the lexical rules, this Pilotis has {ANALYSIS_VERSION}",
+            remedy="ingest into a new data folder or database, or install the Pilotis version that wrote the index",
+        )
+    return generation
+
+
+async def _create_generation(connection: psycopg.AsyncConnection, embedder: Embedder) -> Generation:
+    made = await connection.execute(
+        "INSERT INTO generation (model, dimension, analysis, state) VALUES (%s, %s, %s, 'active') RETURNING id",
+        (embedder.name, embedder.dimension, ANALYSIS_VERSION),
+    )
+    row = await made.fetchone()
+    assert row is not None
+    # One partial index per generation: vectors of several models and dimensions can live side by side.
+    await connection.execute(
+        sql.SQL(
+            "CREATE INDEX {name} ON entry USING hnsw ((embedding::halfvec({dimension})) halfvec_ip_ops) WHERE generation = {id}"
+        ).format(
+            name=sql.Identifier(f"entry_embedding_{row[0]}"), dimension=sql.Literal(embedder.dimension), id=sql.Literal(row[0])
+        )
+    )
+    return Generation(id=row[0], model=embedder.name, dimension=embedder.dimension)
+
+
+async def _current(connection: psycopg.AsyncConnection) -> str | None:
+    exists = await (await connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL")).fetchone()
+    if exists is None or not exists[0]:
+        return None
+    row = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _place(current: str | None) -> Schema:
+    known = sorted(path.stem[:4] for path in _VERSIONS.glob("[0-9]*.py"))
+    pending = tuple(version for version in known if current is None or version > current)
+    return Schema(current=current, head=known[-1], pending=pending)
+
+
+def _upgrade(url: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_VERSIONS.parent))
+    # SQLAlchemy wants its driver in the scheme; psycopg takes the rest of the URL as it is.
+    config.attributes["url"] = "postgresql+psycopg://" + url.split("://", 1)[1]
+    with _ONE_UPGRADE:
+        command.upgrade(config, "head")

@@ -1,0 +1,95 @@
+-- name: hold_blob
+INSERT INTO blob (sha256) VALUES (%(sha256)s) ON CONFLICT (sha256) DO UPDATE SET sha256 = excluded.sha256
+
+-- name: register
+INSERT INTO document (id, bu, collection, name, sha256, size, media_type, metadata)
+VALUES (%(id)s, %(bu)s, %(collection)s, %(name)s, %(sha256)s, %(size)s, %(media_type)s, %(metadata)s)
+ON CONFLICT (bu, collection, name) DO UPDATE
+SET sha256 = excluded.sha256, size = excluded.size, media_type = excluded.media_type, metadata = excluded.metadata,
+    state = 'received', version = document.version + 1, error = NULL, attempts = 0,
+    next_try_at = now(), lease_until = NULL, received_at = now()
+WHERE (document.sha256, document.metadata) IS DISTINCT FROM (excluded.sha256, excluded.metadata) OR document.state = 'failed'
+RETURNING *
+
+-- name: by_name
+SELECT * FROM document WHERE bu = %(bu)s AND collection = %(collection)s AND name = %(name)s
+
+-- name: get
+SELECT * FROM document WHERE bu = %(bu)s AND id = %(id)s
+
+-- name: find
+SELECT * FROM document
+WHERE bu = %(bu)s
+  AND (%(collection)s::text IS NULL OR collection = %(collection)s)
+  AND (%(state)s::text IS NULL OR state = %(state)s)
+  AND (%(after)s::uuid IS NULL
+       OR (received_at, id) < (SELECT last.received_at, last.id FROM document AS last WHERE last.id = %(after)s AND last.bu = %(bu)s))
+ORDER BY received_at DESC, id DESC
+LIMIT %(limit)s
+
+-- name: collections
+SELECT collection, count(*) FROM document WHERE bu = %(bu)s GROUP BY collection ORDER BY collection
+
+-- name: counts
+SELECT state, count(*) FROM document
+WHERE bu = %(bu)s AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s))
+GROUP BY state
+
+-- name: lock
+SELECT version, state FROM document WHERE id = %(id)s FOR UPDATE
+
+-- name: lock_of
+SELECT sha256 FROM document WHERE bu = %(bu)s AND id = %(id)s FOR UPDATE
+
+-- name: delete
+DELETE FROM document WHERE id = %(id)s
+
+-- name: unreferenced
+SELECT sha256 FROM blob WHERE NOT EXISTS (SELECT FROM document WHERE document.sha256 = blob.sha256) LIMIT 1000
+
+-- name: lock_unreferenced
+SELECT sha256 FROM blob
+WHERE sha256 = %(sha256)s FOR UPDATE
+
+-- name: is_referenced
+SELECT EXISTS (SELECT FROM document WHERE sha256 = %(sha256)s)
+
+-- name: drop_blob
+DELETE FROM blob WHERE sha256 = %(sha256)s
+
+-- name: claim
+UPDATE document
+SET state = 'parsing', attempts = attempts + 1, lease_until = now() + make_interval(secs => %(lease_s)s)
+WHERE id = (
+    SELECT id FROM document
+    WHERE state IN ('received', 'parsing') AND next_try_at <= now() AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY next_try_at, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING *
+
+-- name: renew
+UPDATE document SET lease_until = now() + make_interval(secs => %(lease_s)s)
+WHERE id = %(id)s AND version = %(version)s AND attempts = %(attempts)s AND state = 'parsing'
+
+-- name: staged
+UPDATE document
+SET state = 'embedding', lease_until = NULL, error = NULL, title = %(title)s, language = %(language)s, pages = %(pages)s
+WHERE id = %(id)s
+
+-- name: fail
+UPDATE document
+SET state = CASE WHEN %(retry_in_s)s::float8 IS NULL THEN 'failed' ELSE 'received' END,
+    error = %(error)s, lease_until = NULL,
+    next_try_at = now() + make_interval(secs => coalesce(%(retry_in_s)s::float8, 0))
+WHERE id = %(id)s AND version = %(version)s AND state IN ('received', 'parsing', 'embedding')
+
+-- name: published
+UPDATE document
+SET state = 'indexed', error = NULL, indexed_at = now(), passages = %(passages)s
+WHERE id = %(id)s
+
+-- name: waiting
+SELECT (SELECT count(*) FROM document WHERE state IN ('received', 'parsing')),
+       (SELECT count(*) FROM draft WHERE embedding IS NULL)
