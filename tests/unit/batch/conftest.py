@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pilotis.batch.ingest import receive
+from pilotis.contract import load
+from pilotis.derive import plan
+from pilotis.derive.plan import Env
+from pilotis.ports import Deps, Document
+from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, MemoryQueue, TextParser
+from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
+
+
+@dataclass(frozen=True)
+class Town:
+    """The batch plane on fakes, each at hand."""
+
+    env: Env
+    deps: Deps
+    documents: MemoryDocuments
+    passages: MemoryPassages
+    blobs: MemoryBlobs
+    parser: TextParser
+    queue: MemoryQueue
+    embedder: HashingEmbedder
+    folder: Path
+
+    async def send(
+        self, name: str = "a.md", text: str = "# Tolls\n\nSundays are free.", *, bu: str = "north"
+    ) -> tuple[Document, bool]:
+        path = self.folder / "content"
+        path.write_text(text, encoding="utf-8")
+        return await receive(
+            path, self.env, self.deps, bu=bu, collection="default", name=name, media_type="text/markdown", metadata={}
+        )
+
+    async def state(self, document: Document) -> tuple[str, str | None]:
+        now = await self.documents.get(document.bu, document.id)
+        return now.state, now.error
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Town:
+    passages = MemoryPassages()
+    documents, blobs, parser, queue = MemoryDocuments(passages), MemoryBlobs(), TextParser(), MemoryQueue()
+    embedder = HashingEmbedder()
+    deps = Deps(
+        embedder=embedder,
+        generator=None,
+        reranker=None,
+        blobs=blobs,
+        parser=parser,
+        passages=passages,
+        documents=documents,
+        keys=MemoryKeys(),
+        ledger=MemoryLedger(),
+        queue=queue,
+        meter=MemoryMeter(),
+    )
+    return Town(plan.derive(load.default()).env("dev"), deps, documents, passages, blobs, parser, queue, embedder, tmp_path)

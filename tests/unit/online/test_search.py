@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pilotis.online.search import Ask, search
+from pilotis.rag.ranking import dense_weight
+
+if TYPE_CHECKING:
+    from unit.online.conftest import World
+
+
+async def test_a_search_is_metered_like_an_answer(world: World) -> None:
+    results = await search(Ask(bu="legal", text="database backup", top_k=2), world.env, world.plan, world.deps)
+    assert [hit.document for hit in results.hits][:1] == ["backup.md"]
+    (event,) = world.ledger.events.values()
+    assert (event.kind, event.id, event.model) == ("search", results.id, "all-MiniLM-L6-v2")
+    assert results.receipt.elsewhere_eur == {}
+    assert world.meter.total("rag_requests_total", kind="search", outcome="answered") == 1
+
+
+async def test_filters_reach_the_index(world: World) -> None:
+    await world.add("old.md", "The backup of the database of 1999.", metadata={"year": 1999})
+    ask = Ask(bu="legal", text="database backup", metadata={"year": 1999})
+    results = await search(ask, world.env, world.plan, world.deps)
+    assert [hit.document for hit in results.hits] == ["old.md"]
+
+
+async def test_a_business_unit_sees_its_own_passages_only(world: World) -> None:
+    await world.add("secret.md", "The database backup password.", bu="finance")
+    results = await search(Ask(bu="legal", text="database backup password"), world.env, world.plan, world.deps)
+    assert "secret.md" not in [hit.document for hit in results.hits]
+
+
+async def test_the_fusion_knows_which_languages_the_vectors_do(world: World) -> None:
+    for text in ("Which files are refused by the server?", "Quels sont les fichiers refusés par le serveur ?"):
+        await search(Ask(bu="legal", text=text), world.env, world.plan, world.deps)
+    english, french = world.passages.queries
+    assert english.dense_weight == dense_weight("en", world.embedder.languages)
+    assert french.dense_weight == dense_weight("fr", world.embedder.languages)
+    assert english.dense_weight > french.dense_weight
+
+
+async def test_without_hybrid_one_list_alone_is_searched(world: World) -> None:
+    env = replace(world.env, hybrid=False)
+    await search(Ask(bu="legal", text="Which files are refused by the server?"), env, world.plan, world.deps)
+    await search(Ask(bu="legal", text="Combien de jours de congés par an ?"), env, world.plan, world.deps)
+    english, french = world.passages.queries
+    assert english.dense_weight == 1
+    assert english.vector is not None
+    assert french.dense_weight == 0
+    assert french.vector is None
