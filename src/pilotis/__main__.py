@@ -1,0 +1,5 @@
+"""`python -m pilotis` is `pilotis`."""
+
+from pilotis.cli import main
+
+main()

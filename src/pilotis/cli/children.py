@@ -1,0 +1,119 @@
+"""The processes that `up` and `demo` keep running: started, watched, restarted where one dies, ended together."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pilotis.cli.output import note
+from pilotis.errors import SetupError
+
+GRACE_S = 10.0
+"""How long a child may take to finish what it is doing once asked to end."""
+MAX_DEATHS = 5
+DEATHS_WITHIN_S = 60.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Child:
+    """One process, by the name that messages use."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    deaths: list[float] = field(default_factory=list)
+
+
+class Children:
+    """Use as a context manager: leaving it ends all of them, asked first, forced after GRACE_S.
+
+    They are told by the kernel when this process dies, whichever way, so none is left behind.
+    """
+
+    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self._environ = dict(environ)
+        self._children: list[Child] = []
+        self._output: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._output = self.log.open("ab")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+        if self._output:
+            self._output.close()
+
+    def start(self, name: str, *module: str) -> Child:
+        """Run `python -P -m MODULE ARGUMENTS`: with -P, a file json.py in the folder a user works in is not taken for ours."""
+        child = Child(name, (sys.executable, "-P", "-m", *module))
+        self._spawn(child)
+        self._children.append(child)
+        return child
+
+    def watch(self) -> None:
+        """Restart what died. Raises SetupError where a child keeps dying."""
+        for child in self._children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            now = time.monotonic()
+            child.deaths = [*(at for at in child.deaths if now - at < DEATHS_WITHIN_S), now]
+            if len(child.deaths) >= MAX_DEATHS:
+                raise SetupError(
+                    f"{child.name} ended {MAX_DEATHS} times within a minute", remedy=f"its last words are in {self.log}"
+                )
+            note(f"{child.name} ended ({_how(child.process.returncode)}); starting it again")
+            self._spawn(child)
+
+    def failed_to_start(self, child: Child) -> str | None:
+        """The last words of a child that is gone, None while it lives."""
+        if child.process is None or child.process.poll() is None:
+            return None
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return "\n".join(lines[-3:])
+
+    def end(self) -> None:
+        """Ask all to end, wait for them together, force those that do not."""
+        living = [child.process for child in self._children if child.process and child.process.poll() is None]
+        for process in living:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        for process in living:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._children.clear()
+
+    def _spawn(self, child: Child) -> None:
+        # A group of its own: Ctrl-C reaches us alone, and we end the children in order. preexec_fn is safe here: no threads yet.
+        child.process = subprocess.Popen(  # noqa: S603 - our own modules
+            child.command,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
+        )
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,79 @@
+"""Progress of `pilotis ingest`: bars in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pilotis.cli import output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+LINE_EVERY_S = 10.0
+
+
+class Progress:
+    """How many of `total` files are stored, indexed and failed, with rate and time left. On stderr; nothing where `quiet`."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total = total
+        self._quiet = quiet
+        self._console = output.err()
+        self._bars: Bars | None = None
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._bars = _bars(self._console)
+            self._bars.add_task("stored", total=self._total, failed="")
+            self._bars.add_task("indexed", total=self._total, failed="")
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def show(self, *, stored: int, indexed: int, failed: int) -> None:
+        if self._bars:
+            stored_task, indexed_task = self._bars.task_ids
+            self._bars.update(stored_task, completed=stored)
+            self._bars.update(indexed_task, completed=indexed + failed, failed=f"[red]{failed} failed[/]" if failed else "")
+        elif not self._quiet and time.monotonic() - self._said >= LINE_EVERY_S:
+            self._said = time.monotonic()
+            rate = (indexed + failed) / (self._said - self._began)
+            left = f", about {(self._total - indexed - failed) / rate:.0f} s left" if rate else ""
+            output.note(f"{stored}/{self._total} stored, {indexed} indexed, {failed} failed, {rate:.1f} files/s{left}")
+
+
+def _bars(console: Any) -> Bars:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f} files/s" if speed else "")
+
+    return Bars(
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=console,
+        speed_estimate_period=30,
+    )

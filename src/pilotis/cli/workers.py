@@ -1,0 +1,63 @@
+"""The two workers of a data folder: who starts them, and `pilotis worker` for those who run their own servers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pilotis.cli import output, session
+from pilotis.cli.children import Children
+
+if TYPE_CHECKING:
+    from pilotis.derive.plan import Env, Plan
+    from pilotis.embedded import Addresses
+    from pilotis.wiring import Settings
+
+Workers = Children
+"""Call `watch()` now and then, from the thread that started them: it starts again what died."""
+
+
+class QueueName(StrEnum):
+    """What a worker works on."""
+
+    INGEST = "ingest"
+    EMBED = "embed"
+
+
+@contextmanager
+def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iterator[Workers]:
+    """Both workers as children of this process, for as long as the block lasts.
+
+    Every program that needs documents indexed starts its own. On one data folder one of each works; the others wait for its lock
+    and take over at once should it go away.
+    """
+    from pilotis import wiring
+
+    log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
+    with Children(wiring.child_environ(given, plan, env, addresses), log) as children:
+        for queue in QueueName:
+            children.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
+        yield children
+
+
+def worker(
+    ctx: typer.Context, queue: Annotated[QueueName, typer.Argument(help="Parse documents (ingest), or embed their passages.")]
+) -> None:
+    """Run one worker in the foreground until SIGTERM: for servers of your own. Run as many as you need."""
+    from pilotis import wiring
+
+    given, plan, env = session.load(output.options(ctx))
+    with wiring.stack(given, plan, env) as addresses:
+        command = [sys.executable, "-m", "pilotis.tasks", queue.value]
+        environ = wiring.child_environ(given, plan, env, addresses)
+        if not given.is_embedded:
+            os.execve(sys.executable, command, environ)  # noqa: S606 - ours; one process is what a supervisor expects
+        import subprocess
+
+        raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)  # noqa: S603 - ours

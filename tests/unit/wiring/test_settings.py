@@ -1,0 +1,92 @@
+"""What a process is told, by options first and the environment second; secrets stay out of sight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pilotis import wiring
+from pilotis.contract.presets import default
+from pilotis.derive.plan import derive
+from pilotis.embedded.stack import Addresses
+from pilotis.errors import ContractError, SetupError
+
+
+def test_options_win_over_the_environment(tmp_path: Path) -> None:
+    environ = {"PILOTIS_ENV": "staging", "PILOTIS_DATA": "/elsewhere", "PILOTIS_CONTRACT": str(tmp_path / "a.toml")}
+    told = wiring.settings(environ=environ, folder=tmp_path)
+    assert (told.env, told.data, told.contract) == ("staging", Path("/elsewhere"), tmp_path / "a.toml")
+    given = wiring.settings(env="prod", data=tmp_path, contract=tmp_path / "b.toml", environ=environ, folder=tmp_path)
+    assert (given.env, given.data, given.contract) == ("prod", tmp_path, tmp_path / "b.toml")
+    nothing = wiring.settings(environ={}, folder=tmp_path)
+    assert (nothing.env, nothing.data, nothing.contract, nothing.is_embedded) == ("dev", None, None, True)
+
+
+def test_secrets_stay_out_of_the_repr(tmp_path: Path) -> None:
+    environ = {
+        "PILOTIS_DATABASE_URL": "postgresql://me:hunter2@db/x",
+        "PILOTIS_REDIS_URL": "redis://:hunter2@r",
+        "OPENAI_API_KEY": "hunter2",
+    }
+    told = wiring.settings(environ=environ, folder=tmp_path)
+    assert told.database_url == environ["PILOTIS_DATABASE_URL"]
+    assert "hunter2" not in repr(told)
+    assert not told.is_embedded
+
+
+@pytest.mark.parametrize("one", ["PILOTIS_DATABASE_URL", "PILOTIS_REDIS_URL"])
+def test_one_address_alone_is_refused(one: str, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=f"{one} is set and"):
+        wiring.settings(environ={one: "x"}, folder=tmp_path)
+
+
+def test_two_contracts_in_a_folder_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("pilotis.toml", "pilotis.json"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ContractError, match=r"pilotis\.toml.*pilotis\.json"):
+        wiring.settings(environ={}, folder=tmp_path)
+
+
+def test_a_contract_that_is_not_there_is_refused_by_its_path(tmp_path: Path) -> None:
+    told = wiring.settings(contract=tmp_path / "none.toml", environ={}, folder=tmp_path)
+    with pytest.raises(ContractError, match=r"none\.toml"):
+        wiring.load_plan(told)
+
+
+def test_an_env_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    told = wiring.settings(env="production", environ={}, folder=tmp_path)
+    with pytest.raises(ContractError, match="production") as refused:
+        wiring.load_plan(told)
+    assert "prod" in refused.value.remedy
+
+
+def test_each_contract_and_env_has_its_folder_and_namespace(tmp_path: Path) -> None:
+    plan = derive(default())
+    told = wiring.settings(environ={}, folder=tmp_path)
+    folders = {wiring.data_folder(told, plan, env) for env in plan.envs.values()}
+    assert len(folders) == len({wiring.namespace(plan, env) for env in plan.envs.values()}) == 3
+    assert all(folder.is_absolute() for folder in folders)
+
+
+def test_a_child_sees_what_its_parent_sees(tmp_path: Path) -> None:
+    contract = tmp_path / "pilotis.toml"
+    contract.write_text('name = "shop"\n[envs.dev]\n')
+    told = wiring.settings(data=tmp_path / "data", environ={"PATH": "/bin"}, folder=tmp_path)
+    plan, env = wiring.load_plan(told)
+    environ = wiring.child_environ(told, plan, env, Addresses(database_url="postgresql://x", redis_url="redis://y"))
+    child = wiring.settings(environ=environ, folder=Path("/"))
+    assert (child.contract, child.env, child.data) == (contract, "dev", tmp_path / "data")
+    assert (child.database_url, child.redis_url) == ("postgresql://x", "redis://y")
+    assert environ["PATH"] == "/bin"
+
+
+async def test_a_missing_key_is_named_before_anything_is_opened(tmp_path: Path) -> None:
+    contract = tmp_path / "pilotis.toml"
+    contract.write_text('[envs.dev]\nllm = "gpt-5-mini"\n')
+    told = wiring.settings(environ={}, folder=tmp_path)
+    plan, env = wiring.load_plan(told)
+    nowhere = Addresses(database_url="postgresql://nobody@127.0.0.1:1/x", redis_url="redis://127.0.0.1:1")
+    with pytest.raises(SetupError, match="OPENAI_API_KEY"):
+        async with wiring.open_deps(told, plan, env, addresses=nowhere):
+            pass
