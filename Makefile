@@ -35,7 +35,7 @@ format: $(VENV)/dev.stamp  ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev.stamp  ## Measure speed and memory, and quality where DATA= names a folder of judged sets
-	$(BIN)/python bench/embedding.py docs
+	$(BIN)/python bench/embedding.py
 	$(BIN)/python bench/question.py docs
 	$(BIN)/python bench/ingest.py docs
 	$(BIN)/python bench/process.py

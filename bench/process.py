@@ -30,7 +30,7 @@ def main(*, as_json: bool) -> None:
         for what in ("empty data folder", "existing data folder"):
             port = _free_port()
             began = time.perf_counter()
-            command = [sys.executable, "-m", "pilotis.cli", "--data", f"{folder}/env", "--json", "up", "--port", str(port)]
+            command = [sys.executable, "-m", "pilotis", "--data", f"{folder}/env", "--json", "up", "--port", str(port)]
             process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
             try:
                 _until_ready(port, process)
@@ -59,7 +59,7 @@ def _until_ready(port: int, process: subprocess.Popen[str]) -> None:
 
 def _ask(folder: str, port: int) -> None:
     """Memory counts after use, not at rest."""
-    command = [sys.executable, "-m", "pilotis.cli", "--data", f"{folder}/env", "--json", "keys", "create", "bench"]
+    command = [sys.executable, "-m", "pilotis", "--data", f"{folder}/env", "--json", "keys", "create", "bench"]
     secret = json.loads(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)["secret"]
     for n in range(QUESTIONS):
         body = json.dumps({"query": f"question {n} about anything at all"}).encode()

@@ -31,7 +31,7 @@ DEPTH = 30
 
 async def measure(judged: Set, env: Env, plan: Plan, deps: Deps) -> dict[str, object]:
     began = time.perf_counter()
-    names = await _index(judged, env, deps)
+    names = await _index(judged, plan, env, deps)
     indexed_s = time.perf_counter() - began
     asked = sorted(judged.relevant)
     if len(asked) > 1000:
@@ -57,7 +57,7 @@ async def measure(judged: Set, env: Env, plan: Plan, deps: Deps) -> dict[str, ob
     }
 
 
-async def _index(judged: Set, env: Env, deps: Deps) -> dict[str, str]:
+async def _index(judged: Set, plan: Plan, env: Env, deps: Deps) -> dict[str, str]:
     """Put the set's documents into a business unit of the set's name; return document id -> the set's id."""
     names = {}
     for row in judged.corpus:
@@ -79,7 +79,7 @@ async def _index(judged: Set, env: Env, deps: Deps) -> dict[str, str]:
         await deps.documents.stage(
             claim, parsed, cut(parsed, document_id=document.id, size_tokens=env.passage_tokens, languages=env.languages)
         )
-    while await embed_waiting(env, deps):
+    while await embed_waiting(plan, env, deps):
         pass
     return names
 

@@ -148,6 +148,7 @@ class Pending:
     passage_id: str
     document_id: str
     version: int
+    bu: str
     text: str
     """What is embedded: title and headings, then the passage."""
 

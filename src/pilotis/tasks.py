@@ -20,12 +20,12 @@ from pilotis import wiring
 from pilotis.adapters.celery import serve
 from pilotis.batch.embed import embed_waiting
 from pilotis.batch.ingest import parse_waiting
-from pilotis.derive.plan import Env
+from pilotis.derive.plan import Env, Plan
 from pilotis.errors import PilotisError, Transient
 from pilotis.ports import Deps
 
-JOBS: dict[Literal["ingest", "embed"], Callable[[Env, Deps], Coroutine[Any, Any, bool]]] = {
-    "ingest": parse_waiting,
+JOBS: dict[Literal["ingest", "embed"], Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = {
+    "ingest": lambda _, env, deps: parse_waiting(env, deps),
     "embed": embed_waiting,
 }
 OPEN_PAUSE_S = 1.0
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers)))
             try:
                 job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
-                serve(servers.redis_url, asked.queue, lambda: runner.run(job(env, deps)), namespace=namespace)
+                serve(servers.redis_url, asked.queue, lambda: runner.run(job(plan, env, deps)), namespace=namespace)
             finally:
                 runner.run(opened.__aexit__(None, None, None))
     except PilotisError as error:

@@ -1,4 +1,4 @@
-"""Passages scored by a remote model over the `/rerank` protocol that Cohere made and vLLM, TEI gateways, Jina and Voyage speak."""
+"""Passages scored by a remote model over the `/rerank` protocol that Cohere made and vLLM, TEI gateways and Jina speak."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def send(request: Request, caller: Caller) -> Response:
 
 @router.get(
     "",
-    summary="List documents, oldest first",
+    summary="List documents, newest first",
     responses=examples.responses({"documents": [examples.DOCUMENT], "next": None}),
     response_class=Response,
 )

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotis.derive.plan import Env
+from pilotis.derive.cost import Usage, price
+from pilotis.derive.plan import Env, Plan
 from pilotis.errors import Permanent, Transient
-from pilotis.ports import Deps, Pending
+from pilotis.ports import CostEvent, Deps, Pending
 
 SHIFT_S = 2.0
 """How long one call works before it lets the queue breathe: a worker that is asked to end does so between two calls."""
-PUBLISH_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+Embedded = list[tuple[Pending, NDArray[np.float32]]]
 
 
-async def embed_waiting(env: Env, deps: Deps) -> bool:
+async def embed_waiting(plan: Plan, env: Env, deps: Deps) -> bool:
     """Embed and publish until nothing waits; True where the shift ended before the work did.
 
-    A batch takes passages of as many documents as it needs to be full. Raises Transient where a store or the model is away: the
-    passages are claimed for half a minute and then free again.
+    A batch takes passages of as many documents as it needs to be full. What it costs goes to the ledger, per document. Raises
+    Transient where a store or the model is away: the passages are claimed for half a minute and then free again.
     """
     ends = time.monotonic() + SHIFT_S
     await deps.documents.publish(())
@@ -30,39 +36,63 @@ async def embed_waiting(env: Env, deps: Deps) -> bool:
         waiting = await deps.documents.pending(env.batch_emb)
         if not waiting:
             return False
-        await _publish(await _embed(waiting, deps), deps)
+        embedded = await _embed(waiting, plan, env, deps)
+        await _patiently(lambda embedded=embedded: deps.documents.publish(embedded))  # type: ignore[misc]
     return True
 
 
-async def _embed(waiting: Sequence[Pending], deps: Deps) -> list[tuple[Pending, NDArray[np.float32]]]:
+async def _embed(waiting: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -> Embedded:
     """Vectors of the batch; where the model refuses it, of each document by itself, so that one does not take others down."""
+    documents: dict[tuple[str, int], list[Pending]] = {}
+    for passage in waiting:
+        documents.setdefault((passage.document_id, passage.version), []).append(passage)
     try:
-        return await _vectors(waiting, deps)
-    except Permanent:
-        alone: dict[tuple[str, int], list[Pending]] = {}
-        for passage in waiting:
-            alone.setdefault((passage.document_id, passage.version), []).append(passage)
-        embedded = []
-        for (document_id, version), passages in alone.items():
-            try:
-                embedded += await _vectors(passages, deps)
-            except Permanent as error:
-                await deps.documents.fail(document_id, version, error.message)
-        return embedded
+        vectors = await deps.embedder.embed([passage.text for passage in waiting])
+        embedded = list(zip(waiting, vectors, strict=True))
+    except Permanent as error:
+        if len(documents) > 1:
+            return [pair for passages in documents.values() for pair in await _embed(passages, plan, env, deps)]
+        ((document_id, version),) = documents
+        await deps.documents.fail(document_id, version, error.message)
+        return []
+    for passages in documents.values():
+        await _book(passages, plan, env, deps)
+    return embedded
 
 
-async def _publish(embedded: list[tuple[Pending, NDArray[np.float32]]], deps: Deps) -> None:
+async def _book(passages: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -> None:
+    model = env.embedder
+    tokens = sum(deps.embedder.count_tokens(passage.text) for passage in passages)
+    usage = Usage(model=model.model, provider=model.provider, input_tokens=tokens, estimated=True)
+    priced = price(usage, plan.book, plan.fx)
+    event = CostEvent(
+        id=str(uuid4()),
+        at=datetime.now(UTC),
+        env=env.name,
+        plane="batch",
+        bu=passages[0].bu,
+        kind="ingest",
+        subject=passages[0].document_id,
+        model=model.model,
+        usage={"calls": [asdict(usage)]},
+        cost_eur=priced.cost_eur,
+        price_book=priced.price_book,
+        fx=priced.fx,
+        priced=priced.priced,
+    )
+    await _patiently(lambda: deps.ledger.append(event))
+    deps.meter.count("rag_cost_eur_total", float(priced.cost_eur), plane="batch", bu=event.bu, model=event.model)
+    if not priced.priced:
+        deps.meter.count("rag_cost_unpriced_total", model=event.model)
+
+
+async def _patiently(act: Callable[[], Awaitable[object]]) -> None:
     """Vectors are paid for: a database that is away for a moment does not throw them away."""
-    for pause_s in PUBLISH_PAUSES_S:
+    for pause_s in PAUSES_S:
         try:
-            await deps.documents.publish(embedded)
+            await act()
         except Transient:
             await asyncio.sleep(pause_s)
         else:
             return
-    await deps.documents.publish(embedded)
-
-
-async def _vectors(waiting: Sequence[Pending], deps: Deps) -> list[tuple[Pending, NDArray[np.float32]]]:
-    vectors = await deps.embedder.embed([passage.text for passage in waiting])
-    return list(zip(waiting, vectors, strict=True))
+    await act()

@@ -124,7 +124,8 @@ async def _postpone(claim: Claim, error: Transient, deps: Deps) -> None:
 
 
 async def _give_up(claim: Claim, reason: str, deps: Deps) -> None:
-    await deps.documents.fail(claim.document.id, claim.version, reason)
+    storable = reason.encode("utf-8", "backslashreplace").decode()
+    await deps.documents.fail(claim.document.id, claim.version, storable)
 
 
 @asynccontextmanager

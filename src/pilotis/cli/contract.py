@@ -96,7 +96,7 @@ def export(
     """Write the contract on stdout, as JSON or as commented TOML; loading it gives the same contract."""
     from pilotis.contract.export import to_json, to_toml
 
-    contract, _ = read(ctx, file)
+    contract, _ = read(ctx, file, skip_empty=True)
     typer.echo(to_toml(contract) if toml else to_json(contract), nl=False)
 
 
@@ -112,11 +112,16 @@ def schema() -> None:
     typer.echo(exporting.schema(), nl=False)
 
 
-def read(ctx: typer.Context, file: Path | None = None) -> tuple[Contract, str]:
-    """The contract in force and what to call it. Raises ContractError."""
+def read(ctx: typer.Context, file: Path | None = None, *, skip_empty: bool = False) -> tuple[Contract, str]:
+    """The contract in force and what to call it. Raises ContractError.
+
+    `skip_empty` takes an empty file for none: `contract export --toml > pilotis.toml` finds the file that the shell just made.
+    """
     from pilotis.contract.load import default, load
 
     path = file or output.settings(output.options(ctx)).contract
+    if skip_empty and path is not None and path.is_file() and path.stat().st_size == 0:
+        path = None
     if path is None:
         output.note("no contract file here: this is the built-in contract")
         return default(), "built-in contract"

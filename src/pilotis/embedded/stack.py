@@ -87,9 +87,9 @@ class Stack:
             return
         last = _lock(held, fcntl.LOCK_EX)
         fcntl.flock(held, fcntl.LOCK_UN)
-        os.close(held)
         if last and self._folder:
-            _wait_ended(self._folder)
+            _wait_ended(self._folder, held)
+        os.close(held)
 
     def _join(self, folder: folders.Folder, deadline: float) -> None:
         """Hold the users' lock with a guardian alive. Waits for a guardian that is just ending."""
@@ -165,13 +165,23 @@ def _wait_ready(folder: folders.Folder, deadline: float) -> report.Report | None
         time.sleep(POLL_S)
 
 
-def _wait_ended(folder: folders.Folder) -> None:
+def _wait_ended(folder: folders.Folder, users: int) -> None:
     deadline = time.monotonic() + LEAVE_S
+    next_look = time.monotonic() + 1.0
     while guarded(folder) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-        told = report.read(folder)
-        if told and told.state == "ready" and time.monotonic() > deadline - LEAVE_S + 2.0:
-            return  # somebody came in meanwhile
+        if time.monotonic() > next_look:
+            next_look += 1.0
+            if _used(users):
+                return  # somebody came in meanwhile
+
+
+def _used(users: int) -> bool:
+    """Whether programs hold the shared lock, as opposed to nobody, or a guardian that is ending."""
+    alone = _lock(users, fcntl.LOCK_EX)
+    shared = not alone and _lock(users, fcntl.LOCK_SH)
+    fcntl.flock(users, fcntl.LOCK_UN)
+    return shared
 
 
 def _start_guardian(folder: folders.Folder, lock: int) -> None:

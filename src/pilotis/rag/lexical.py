@@ -56,16 +56,23 @@ def term_id(term: str, language: str, scope: str) -> int:
 
 
 def terms(text: str, language: str) -> list[str]:
-    words = _WORD.findall(_fold(text))
-    stop = _stop_words(language)
-    kept = [word[:_LONGEST_WORD] for word in words if word not in stop]
-    return _stemmer(language).stemWords(kept) if language in _STEMMERS else kept
+    """The words of a text that carry meaning, in order: lower case, without accents, stemmed, stop words left out."""
+    # Composed first: a combining accent is no letter to the pattern, and would cut a word in two.
+    whole = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    found = [_term(word, language) for word in _WORD.findall(whole.lower())]
+    return [term for term in found if term is not None]
 
 
-def _fold(text: str) -> str:
-    """Lower case without accents: people type both `accès` and `acces`, and Snowball's French stemmer copes with either."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(c for c in decomposed if not unicodedata.combining(c)) if not decomposed.isascii() else decomposed
+@lru_cache(maxsize=65_536)
+def _term(word: str, language: str) -> str | None:
+    """A word's stem, None for a stop word. People type both `accès` and `acces`: accents go before the stemmer sees them."""
+    folded = word
+    if not word.isascii():
+        folded = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+    folded = folded[:_LONGEST_WORD]
+    if folded in _stop_words(language):
+        return None
+    return _stemmer(language).stemWord(folded) if language in _STEMMERS else folded
 
 
 @lru_cache

@@ -187,7 +187,8 @@ def _pack(text: str, parts: list[Block], size: int, *, limit: int, overlap: int,
     pieces: list[list[Span]] = [[]]
     filled = 0
     for unit in _units(text, parts, size, count):
-        gap = (unit[0] - pieces[-1][-1][1]) // _TOKEN_CHARACTERS if pieces[-1] else 0
+        # What was left out between two units (a table's border) comes back with them: a passage is one slice of the text.
+        gap = _span(text, pieces[-1][-1][1], unit[0], size, count)[2] if pieces[-1] and unit[0] > pieces[-1][-1][1] + 2 else 0
         if filled and filled + gap + unit[2] > size:
             kept = _tail(pieces[-1], min(overlap, size - unit[2]))
             pieces.append(kept)

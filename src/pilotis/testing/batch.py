@@ -157,7 +157,13 @@ class MemoryDocuments:
         for _, draft in free:
             draft.claimed_until = now + PENDING_S
         return [
-            Pending(passage_id=draft.cut.id, document_id=row.document.id, version=row.version, text=draft.text)
+            Pending(
+                passage_id=draft.cut.id,
+                document_id=row.document.id,
+                version=row.version,
+                bu=row.document.bu,
+                text=draft.text,
+            )
             for row, draft in free
         ]
 

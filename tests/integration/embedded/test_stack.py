@@ -262,7 +262,7 @@ def test_eight_programs_at_once_share_one_stack(machine: Machine) -> None:
     users = [machine.user(data) for _ in range(8)]
     told = [user.said(90) for user in users]
     assert all(one == told[0] for one in told), told
-    assert len([pid for pid in servers_of(data) if Path(f"/proc/{pid}/comm").read_text() == "redis-server\n"]) == 1
+    assert len(serving(data / "redis", "redis-server", str(data))) == 1
     for user in users[:4]:
         user.kill()
     assert [user.leave() for user in users[4:]] == [0] * 4
@@ -369,7 +369,13 @@ def kill_server(data: Path, which: str) -> int:
     pid: int | None = getattr(status(data), which) if which == "guardian" else getattr(status(data), which).pid
     assert pid
     os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in _pids(data), 5)  # it dies a moment after the call
     return pid
+
+
+def _pids(data: Path) -> set[int | None]:
+    told = status(data)
+    return {told.guardian, *(pid for pid in servers_of(data) if Path(f"/proc/{pid}").exists())}
 
 
 def _place() -> Path:

@@ -7,8 +7,7 @@ import pytest
 
 from pilotis.batch.ingest import receive
 from pilotis.contract import load
-from pilotis.derive import plan
-from pilotis.derive.plan import Env
+from pilotis.derive.plan import Env, Plan, derive
 from pilotis.ports import Deps, Document
 from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, MemoryQueue, TextParser
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
@@ -18,6 +17,7 @@ from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, Me
 class Town:
     """The batch plane on fakes, each at hand."""
 
+    plan: Plan
     env: Env
     deps: Deps
     documents: MemoryDocuments
@@ -26,6 +26,7 @@ class Town:
     parser: TextParser
     queue: MemoryQueue
     embedder: HashingEmbedder
+    ledger: MemoryLedger
     folder: Path
 
     async def send(
@@ -46,7 +47,7 @@ class Town:
 def town(tmp_path: Path) -> Town:
     passages = MemoryPassages()
     documents, blobs, parser, queue = MemoryDocuments(passages), MemoryBlobs(), TextParser(), MemoryQueue()
-    embedder = HashingEmbedder()
+    embedder, ledger = HashingEmbedder(), MemoryLedger()
     deps = Deps(
         embedder=embedder,
         generator=None,
@@ -56,8 +57,9 @@ def town(tmp_path: Path) -> Town:
         passages=passages,
         documents=documents,
         keys=MemoryKeys(),
-        ledger=MemoryLedger(),
+        ledger=ledger,
         queue=queue,
         meter=MemoryMeter(),
     )
-    return Town(plan.derive(load.default()).env("dev"), deps, documents, passages, blobs, parser, queue, embedder, tmp_path)
+    plan = derive(load.default())
+    return Town(plan, plan.env("dev"), deps, documents, passages, blobs, parser, queue, embedder, ledger, tmp_path)

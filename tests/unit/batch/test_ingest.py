@@ -201,7 +201,7 @@ async def test_passages_of_many_documents_share_a_batch(town: Town, monkeypatch:
     monkeypatch.setattr(town.embedder, "embed", counting)
     sent = [(await town.send(f"{n}.md", f"# Mile {n}\n\nThe bridge at mile {n}."))[0] for n in range(10)]
     await parse_waiting(town.env, town.deps)
-    assert await embed_waiting(replace(town.env, batch_emb=4), town.deps) is False
+    assert await embed_waiting(town.plan, replace(town.env, batch_emb=4), town.deps) is False
     assert sizes == [4, 4, 2]
     assert [await town.state(document) for document in sent] == [("indexed", None)] * 10
     assert len(town.passages.entries) == 10
@@ -219,9 +219,44 @@ async def test_a_document_the_model_refuses_does_not_take_the_others_down(town: 
     bad, _ = await town.send("bad.md", "a forbidden word")
     good, _ = await town.send("good.md")
     await parse_waiting(town.env, town.deps)
-    await embed_waiting(town.env, town.deps)
+    await embed_waiting(town.plan, town.env, town.deps)
     assert await town.state(bad) == ("failed", "the model refused the request (400)")
     assert await town.state(good) == ("indexed", None)
+
+
+async def test_what_embedding_costs_is_in_the_ledger_per_document(town: Town) -> None:
+    first, _ = await town.send("a.md", "one two three")
+    second, _ = await town.send("b.md", "four five", bu="south")
+    await parse_waiting(town.env, town.deps)
+    model = replace(town.env.embedder, model="text-embedding-3-small", provider="openai")
+    await embed_waiting(town.plan, replace(town.env, embedder=model), town.deps)
+    events = {event.subject: event for event in town.ledger.events.values()}
+    assert events.keys() == {first.id, second.id}
+    event = events[second.id]
+    assert (event.plane, event.kind, event.bu, event.model) == ("batch", "ingest", "south", "text-embedding-3-small")
+    assert event.usage["calls"][0]["input_tokens"] == 2
+    assert event.priced
+    assert float(events[first.id].cost_eur) == pytest.approx(1.5 * float(event.cost_eur), rel=1e-3)
+    assert event.cost_eur > 0
+
+
+async def test_vectors_survive_a_database_that_is_away_for_a_moment(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilotis.batch.embed.PAUSES_S", (0.0, 0.0))
+    document, _ = await town.send()
+    await parse_waiting(town.env, town.deps)
+    publish, refused = town.documents.publish, 0
+
+    async def away_twice(embedded: Any) -> Any:
+        nonlocal refused
+        if embedded and refused < 2:
+            refused += 1
+            raise Transient("Postgres is away")
+        return await publish(embedded)
+
+    monkeypatch.setattr(town.documents, "publish", away_twice)
+    await embed_waiting(town.plan, town.env, town.deps)
+    assert await town.state(document) == ("indexed", None)
+    assert len(town.embedder.embedded) == 1
 
 
 async def test_a_crash_before_the_swap_is_made_good(town: Town) -> None:
@@ -230,7 +265,7 @@ async def test_a_crash_before_the_swap_is_made_good(town: Town) -> None:
     waiting = await town.documents.pending(10)
     for (_, draft), vector in zip(town.documents._drafts(), await town.embedder.embed([p.text for p in waiting]), strict=True):
         draft.vector = vector  # stored, and then the worker died
-    await embed_waiting(town.env, town.deps)
+    await embed_waiting(town.plan, town.env, town.deps)
     assert await town.state(document) == ("indexed", None)
 
 
@@ -240,7 +275,7 @@ async def test_a_crash_before_the_swap_is_made_good(town: Town) -> None:
 async def test_forgetting_leaves_nothing_and_says_so_the_second_time(town: Town) -> None:
     document, _ = await town.send()
     await parse_waiting(town.env, town.deps)
-    await embed_waiting(town.env, town.deps)
+    await embed_waiting(town.plan, town.env, town.deps)
     with pytest.raises(NotFound):
         await forget(document.id, town.deps, bu="south")
     await forget(document.id, town.deps, bu="north")

@@ -143,3 +143,10 @@ def test_an_env_that_is_not_there() -> None:
 @pytest.mark.parametrize(("app", "verb"), [(contract.app, "check"), (contract.app, "export"), (cost.app, "estimate")])
 def test_help_teaches_by_examples(app: typer.Typer, verb: str) -> None:
     assert f" {verb} " in call(app, verb, "--help").stdout.split("Usage", 1)[1].split("\n", 1)[1]
+
+
+def test_export_into_the_file_that_the_shell_has_just_made(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").touch()
+    result = call(contract.app, "export", "--toml")
+    assert result.exit_code == 0
+    assert "# Name of the service." in result.stdout

@@ -57,7 +57,7 @@ def test_every_heading_is_in_a_path_or_a_passage(text: str) -> None:
     told = {heading for passage in passages for heading in passage.headings}
     for block in blocks(text):
         if block.kind == "heading" and any(map(str.isalnum, block.title)):
-            assert block.title in told or any(p.start <= block.start < p.end for p in passages), block
+            assert block.title in told or any(p.start < block.end and block.start < p.end for p in passages), block
 
 
 @given(DOCUMENTS, st.sampled_from([20, 50, 200]))
@@ -65,7 +65,7 @@ def test_every_heading_is_in_a_path_or_a_passage(text: str) -> None:
 def test_sizes_are_bounded(text: str, size: int) -> None:
     for passage in cut(Parsed(text=text, title=None), document_id="d", size_tokens=size, count_tokens=approximate_tokens):
         # Rounding adds up over the units a passage is made of.
-        assert approximate_tokens(embedded_text(None, (), passage.text)) <= 1.4 * size + 5
+        assert approximate_tokens(embedded_text(None, (), passage.text)) <= 1.4 * size + 8
         assert len(passage.text) <= 32 * 1.25 * size + 64
 
 

@@ -163,7 +163,7 @@ class PostgresDocuments:
     async def pending(self, limit: int) -> Sequence[Pending]:
         async with translated(), self._pool.connection() as connection:
             rows = await (await connection.execute(_INDEX["pending"], {"limit": limit})).fetchall()
-        return [Pending(passage_id=p, document_id=str(d), version=v, text=text) for p, d, v, text in rows]
+        return [Pending(passage_id=p, document_id=str(d), version=v, bu=bu, text=text) for p, d, v, bu, text in rows]
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         # Sorted, so that two writers lock the same rows in the same order.

@@ -21,7 +21,7 @@ WHERE (document_id, ordinal) IN (
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING passage_id, document_id, version, indexed_text
+RETURNING passage_id, document_id, version, (SELECT bu FROM document WHERE document.id = document_id), indexed_text
 
 -- name: store_vector
 UPDATE draft SET embedding = %s WHERE document_id = %s AND version = %s AND passage_id = %s

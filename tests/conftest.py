@@ -1,0 +1,71 @@
+"""What tests of real servers share. A test that cannot run here is skipped with its reason, which the run's summary repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pilotis.embedded import Addresses
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """Postgres and Redis of a data folder of their own, for the whole session."""
+    from pilotis.embedded import running
+
+    with running(tmp_path_factory.mktemp("stack") / "data") as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def new_database(stack: Addresses) -> Iterator[Callable[[], str]]:
+    """Make an empty database on `stack`; return its URL. All are dropped before the server stops, which else writes them to disk."""
+    import psycopg
+    from psycopg import sql
+
+    made: list[str] = []
+
+    def run(statement: str, name: str) -> None:
+        with psycopg.connect(stack.database_url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+    def make() -> str:
+        made.append(f"shared_{next(_databases)}")
+        run("CREATE DATABASE {}", made[-1])
+        head, _, query = stack.database_url.partition("?")
+        return f"{head.rpartition('/')[0]}/{made[-1]}?{query}"
+
+    yield make
+    for name in made:
+        run("DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="module")
+def database(new_database: Callable[[], str]) -> str:
+    """The URL of a migrated database that this test module has to itself."""
+    from pilotis.adapters import postgres
+
+    url = new_database()
+    asyncio.run(postgres.migrate(url))
+    return url
+
+
+@pytest.fixture(scope="session")
+def data_sets() -> Path:
+    """The folder of judged sets and raw documents, named by PILOTIS_TEST_DATA."""
+    named = os.environ.get("PILOTIS_TEST_DATA")
+    if not named:
+        pytest.skip("PILOTIS_TEST_DATA names no folder of data sets")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"PILOTIS_TEST_DATA names {named}, which is no folder")
+    return folder
