@@ -62,9 +62,9 @@ def _ask(folder: str, port: int) -> None:
     command = [sys.executable, "-m", "pilotis", "--data", f"{folder}/env", "--json", "keys", "create", "bench"]
     secret = json.loads(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)["secret"]
     for n in range(QUESTIONS):
-        body = json.dumps({"query": f"question {n} about anything at all"}).encode()
+        body = json.dumps({"question": f"question {n} about anything at all"}).encode()
         headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/search", body, headers)
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/ask", body, headers)
         try:
             urllib.request.urlopen(request, timeout=10).read()
         except urllib.error.HTTPError as error:

@@ -41,6 +41,7 @@ class Document:
     metadata: Mapping[str, Any]
     state: State
     error: str | None
+    """Why it failed or, in any other state, what it waits for."""
     attempts: int
     passages: int
     pages: int | None
@@ -139,6 +140,8 @@ class Claim:
 
     document: Document
     version: int
+    deaths: int = 0
+    """How many workers ended with it in their hands, without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +196,16 @@ class Blobs(Protocol):
     """Bytes under their SHA-256, durable once `put` returns."""
 
     async def put(self, content: Path) -> tuple[str, int]:
-        """Store the file's bytes; return its SHA-256 (hex) and its size. The source file is left alone."""
+        """Store the file's bytes; return its SHA-256 (hex) and its size. The source file is left alone.
+
+        New bytes are unsettled until `settle` says that a document refers to them.
+        """
+        ...
+
+    async def settle(self, sha256: str) -> None: ...
+
+    async def unsettled(self, *, older_than_s: float) -> Sequence[str]:
+        """Digests that were put that long ago and never settled: perhaps no document refers to them."""
         ...
 
     async def fetch(self, sha256: str, into: Path) -> None: ...
@@ -248,6 +260,10 @@ class Documents(Protocol):
         """
         ...
 
+    async def adopt(self, digests: Sequence[str]) -> None:
+        """Know these digests, so that `reclaim` drops those no document refers to."""
+        ...
+
     async def claim(self, *, lease_s: float) -> Claim | None:
         """Take the oldest document that waits to be parsed, or None."""
         ...
@@ -264,7 +280,13 @@ class Documents(Protocol):
         """Record the error; with `retry_in_s` the document waits and is tried again."""
         ...
 
-    async def pending(self, limit: int) -> Sequence[Pending]: ...
+    async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
+        """Take passages that wait for their vectors; for `lease_s` seconds nobody else gets them."""
+        ...
+
+    async def postpone(self, waiting: Sequence[Pending], reason: str) -> None:
+        """Give passages back because no vectors can be had now: each document in `embedding` tells `reason` until some come."""
+        ...
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         """Store vectors; make documents whose last vector this was visible, each in one transaction; return their ids.

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pilotis import wiring
 from pilotis.adapters.celery import serve
 from pilotis.batch.embed import embed_waiting
-from pilotis.batch.ingest import parse_waiting
+from pilotis.batch.ingest import parse_waiting, sweep
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import PilotisError, Transient
 from pilotis.ports import Deps
@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         ):
             opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers)))
             try:
+                if asked.queue == "ingest":
+                    runner.run(_tidied(deps))
                 job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
                 serve(servers.redis_url, asked.queue, lambda: runner.run(job(plan, env, deps)), namespace=namespace)
             finally:
@@ -70,6 +72,13 @@ async def _opened(make: Callable[[], AbstractAsyncContextManager[Deps]]) -> tupl
         except Transient as error:
             _log.warning("%s; again in %g s", error.message, OPEN_PAUSE_S)
             await asyncio.sleep(OPEN_PAUSE_S)
+
+
+async def _tidied(deps: Deps) -> None:
+    try:
+        await sweep(deps)
+    except Transient as error:
+        _log.warning("%s; what uploads left behind is looked for at the next start", error.message)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ async def embed(store: Store, waiting: Sequence[Pending]) -> list[tuple[Pending,
 async def index(store: Store, document: NewDocument, text: str = OLD) -> Document:
     registered, _ = await store.documents.register(document)
     await stage(store, await claimed(store), text)
-    await store.documents.publish(await embed(store, await store.documents.pending(100)))
+    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
     return await store.documents.get(document.bu, registered.id)
 
 
@@ -121,7 +121,7 @@ async def test_changed_metadata_is_work(store: Store) -> None:
     assert after.id == before.id
     await stage(store, await claimed(store))
     await store.documents.publish(())
-    assert await store.documents.pending(10) == []  # the vectors are those of the same passages
+    assert await store.documents.pending(10, lease_s=30) == []  # the vectors are those of the same passages
     assert await search(store, "granite", metadata={"team": "sales"}) == []
     assert await search(store, "granite", metadata={"team": "support"})
 
@@ -221,7 +221,7 @@ async def test_from_received_to_found(store: Store) -> None:
     await stage(store, await claimed(store))
     assert (await store.documents.get("north", document.id)).state == "embedding"
     assert await search(store, "granite") == []
-    waiting = await store.documents.pending(100)
+    waiting = await store.documents.pending(100, lease_s=30)
     assert (await store.documents.waiting()) == {"ingest": 0, "embed": len(waiting)}
     assert "The town > Bridges\nThe old bridge is made of granite." in {passage.text for passage in waiting}
     assert await store.documents.publish(await embed(store, waiting)) == [document.id]
@@ -238,7 +238,7 @@ async def test_from_received_to_found(store: Store) -> None:
 async def test_a_document_is_visible_only_when_its_last_vector_is_there(store: Store) -> None:
     document, _ = await store.documents.register(new())
     await stage(store, await claimed(store))
-    one, other = await embed(store, await store.documents.pending(100))
+    one, other = await embed(store, await store.documents.pending(100, lease_s=30))
     assert await store.documents.publish([one]) == []
     assert await search(store, "granite") == []
     assert (await store.documents.waiting())["embed"] == 1
@@ -249,7 +249,7 @@ async def test_a_document_is_visible_only_when_its_last_vector_is_there(store: S
 async def test_publishing_twice_changes_nothing(store: Store) -> None:
     await store.documents.register(new())
     await stage(store, await claimed(store))
-    vectors = await embed(store, await store.documents.pending(100))
+    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
     assert len(await store.documents.publish(vectors)) == 1
     assert await store.documents.publish(vectors) == []
     assert await store.documents.publish(()) == []
@@ -259,7 +259,7 @@ async def test_publishing_twice_changes_nothing(store: Store) -> None:
 async def test_publishing_the_same_vectors_from_two_workers_at_once(store: Store) -> None:
     await store.documents.register(new())
     await stage(store, await claimed(store))
-    vectors = await embed(store, await store.documents.pending(100))
+    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
     published = await asyncio.gather(*(store.documents.publish(vectors) for _ in range(4)))
     assert sum(map(len, published)) == 1
     assert len(await search(store, "granite Sundays")) == 2
@@ -269,7 +269,7 @@ async def test_passages_are_given_to_one_worker_only(store: Store) -> None:
     for n in range(6):
         await store.documents.register(new(f"{n}.md", OLD))
         await stage(store, await claimed(store))
-    batches = await asyncio.gather(*(store.documents.pending(3) for _ in range(8)))
+    batches = await asyncio.gather(*(store.documents.pending(3, lease_s=30) for _ in range(8)))
     given = [(passage.document_id, passage.passage_id) for batch in batches for passage in batch]
     assert len(given) == len(set(given)) == 12
     assert all(len(batch) <= 3 for batch in batches)
@@ -280,7 +280,7 @@ async def test_staging_twice_leaves_one_set_of_passages(store: Store) -> None:
     claim = await claimed(store)
     await stage(store, claim)
     await stage(store, claim)
-    assert len(await store.documents.pending(100)) == 2
+    assert len(await store.documents.pending(100, lease_s=30)) == 2
 
 
 async def test_a_document_without_passages_is_published_by_the_empty_call(store: Store) -> None:
@@ -288,6 +288,40 @@ async def test_a_document_without_passages_is_published_by_the_empty_call(store:
     await store.documents.stage(await claimed(store), Parsed(text="", title=None), [])
     assert await store.documents.publish(()) == [document.id]
     assert (await store.documents.get("north", document.id)).passages == 0
+
+
+async def test_documents_say_why_they_wait_for_vectors_until_some_come(store: Store) -> None:
+    for n in range(2):
+        await store.documents.register(new(f"{n}.md"))
+        await stage(store, await claimed(store))
+    (taken,) = await store.documents.pending(1, lease_s=30)
+    await store.documents.postpone([taken], "nobody\0 listens")
+    told = await store.documents.find("north")
+    assert [(document.state, document.error) for document in told] == [("embedding", "nobody listens")] * 2
+    (again,) = await store.documents.pending(1, lease_s=30)
+    assert again == taken, "what was given back is free at once"
+    await store.documents.publish(await embed(store, [again]))
+    told = await store.documents.find("north")
+    assert [(document.state, document.error) for document in told] == [("embedding", None)] * 2
+
+
+async def test_passages_are_free_again_when_their_lease_runs_out(store: Store) -> None:
+    await store.documents.register(new())
+    await stage(store, await claimed(store))
+    assert len(await store.documents.pending(100, lease_s=0.05)) == 2
+    assert await store.documents.pending(100, lease_s=0.05) == []
+    await asyncio.sleep(0.1)
+    assert len(await store.documents.pending(100, lease_s=30)) == 2
+
+
+async def test_a_claim_knows_how_many_workers_died_with_it(store: Store) -> None:
+    await store.documents.register(new())
+    assert [(await claimed(store, lease_s=-1)).deaths for _ in range(3)] == [0, 1, 2]
+    last = await claimed(store)
+    await store.documents.fail(last.document.id, last.version, "the disk is full", retry_in_s=0)
+    assert (await claimed(store)).deaths == 3, "an attempt that ends with a word is no death"
+    await store.documents.register(new(text=NEW))
+    assert (await claimed(store)).deaths == 0
 
 
 # --- replacement
@@ -301,7 +335,7 @@ async def test_old_passages_are_found_until_the_new_ones_are_complete(store: Sto
     await stage(store, await claimed(store), NEW)
     assert "granite" in await texts(store, "granite")
     assert "steel" not in await texts(store, "bridge")
-    waiting = await store.documents.pending(100)
+    waiting = await store.documents.pending(100, lease_s=30)
     assert ["steel" in passage.text for passage in waiting] == [True]  # the other passage kept its vector
     assert await store.documents.publish(await embed(store, waiting)) == [document.id]
     found = await texts(store, "bridge granite steel Sundays")
@@ -309,6 +343,20 @@ async def test_old_passages_are_found_until_the_new_ones_are_complete(store: Sto
     assert "granite" not in found
     assert found.count("Sundays") == 1
     assert (await store.documents.get("north", document.id)).passages == 2
+
+
+async def test_title_language_and_pages_change_with_the_passages(store: Store) -> None:
+    document = await index(store, new())
+    await store.documents.register(new(text=NEW))
+    parsed = Parsed(text="Le pont est en acier.", title="La ville", page_starts=(0, 3, 7))
+    claim = await claimed(store)
+    await store.documents.stage(claim, parsed, cut(parsed, document_id=document.id, languages=("fr",)))
+    old = await store.documents.get("north", document.id)
+    assert (old.state, old.title, old.language, old.pages) == ("embedding", "The town", "en", 1)
+    assert [hit.title for hit in await search(store, "granite")] == ["The town"] * 2
+    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
+    swapped = await store.documents.get("north", document.id)
+    assert (swapped.state, swapped.title, swapped.language, swapped.pages) == ("indexed", "La ville", "fr", 3)
 
 
 async def test_new_content_that_fails_leaves_the_old_one_found(store: Store) -> None:
@@ -330,20 +378,20 @@ async def test_content_that_changes_while_it_is_parsed_wins(store: Store) -> Non
     fresh = await claimed(store)
     assert fresh.version > stale.version
     await stage(store, fresh, NEW)
-    await store.documents.publish(await embed(store, await store.documents.pending(100)))
+    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
     assert "steel" in await texts(store, "bridge")
 
 
 async def test_content_that_changes_while_it_is_embedded_wins(store: Store) -> None:
     document, _ = await store.documents.register(new())
     await stage(store, await claimed(store))
-    stale = await embed(store, await store.documents.pending(100))
+    stale = await embed(store, await store.documents.pending(100, lease_s=30))
     await store.documents.register(new(text=NEW))
     assert await store.documents.publish(stale) == []
     assert await search(store, "granite") == []
     await stage(store, await claimed(store), NEW)
     assert await store.documents.publish(stale) == []
-    await store.documents.publish(await embed(store, await store.documents.pending(100)))
+    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
     assert (await store.documents.get("north", document.id)).state == "indexed"
     assert "granite" not in await texts(store, "bridge granite")
 
@@ -354,7 +402,7 @@ async def test_a_late_failure_does_not_undo_an_indexed_document(store: Store) ->
     slept = await claimed(store, lease_s=0.05)
     await asyncio.sleep(0.1)
     await stage(store, await claimed(store))
-    await store.documents.publish(await embed(store, await store.documents.pending(100)))
+    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
     await store.documents.fail(slept.document.id, slept.version, "timed out")
     assert (await store.documents.get("north", slept.document.id)).state == "indexed"
 
@@ -378,7 +426,7 @@ async def test_deleting_during_parsing_and_embedding(store: Store) -> None:
     embedded, _ = await store.documents.register(new("embedded.md"))
     first, second = await claimed(store), await claimed(store)
     await stage(store, second)
-    vectors = await embed(store, await store.documents.pending(100))
+    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
     await store.documents.delete("north", parsed.id)
     await store.documents.delete("north", embedded.id)
     await stage(store, first)
@@ -404,6 +452,20 @@ async def test_bytes_are_reclaimed_when_nobody_refers_to_them(store: Store) -> N
     assert await store.documents.reclaim(drop) == 1
     assert dropped == [shared.sha256]
     assert await store.documents.reclaim(drop) == 0
+
+
+async def test_adopted_bytes_are_reclaimed_unless_a_document_has_them(store: Store) -> None:
+    dropped: list[str] = []
+
+    async def drop(digest: str) -> None:
+        dropped.append(digest)
+
+    kept = new()
+    await index(store, kept)
+    await store.documents.adopt(["0" * 64, kept.sha256, "0" * 64])
+    await store.documents.adopt([])
+    assert await store.documents.reclaim(drop) == 1
+    assert dropped == ["0" * 64]
 
 
 async def test_replaced_bytes_are_reclaimed(store: Store) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -17,13 +17,15 @@ from pilotis.errors import Transient
 
 _CHUNK = 1 << 20
 _ARRIVING = "arriving-"
+_UNSETTLED = "unsettled"
 _FORGOTTEN_S = 6 * 3600
 
 
 class FolderBlobs:
     """`<folder>/ab/cdef...`: written aside, flushed to disk, then renamed, so that a name is never half a file.
 
-    Opening one clears away what a process that died while writing left behind. Raises Transient where the disk has no room or
+    An empty file `<folder>/unsettled/abcdef...` stands for bytes that may have no document yet: looking for them reads that
+    folder alone, and bytes of another database's documents are not taken for forgotten ones. Opening one clears away what a process that died while writing left behind. Raises Transient where the disk has no room or
     cannot be written.
     """
 
@@ -48,6 +50,14 @@ class FolderBlobs:
 
     async def delete(self, sha256: str) -> None:
         await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
+        await self.settle(sha256)
+
+    async def settle(self, sha256: str) -> None:
+        with _room(self._folder, needed=0):
+            await asyncio.to_thread((self._folder / _UNSETTLED / sha256).unlink, missing_ok=True)
+
+    async def unsettled(self, *, older_than_s: float) -> Sequence[str]:
+        return await asyncio.to_thread(_older, self._folder / _UNSETTLED, time.time() - older_than_s)
 
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256[2:]
@@ -72,12 +82,15 @@ class FolderBlobs:
                         os.fsync(aside.fileno())
                         # The file may have changed between the two readings: what was written is what counts.
                         digest = written.hexdigest()
-                        self._settle(Path(aside.name), self._path(digest))
+                        self._place(Path(aside.name), digest)
                     finally:
                         Path(aside.name).unlink(missing_ok=True)
         return digest, size
 
-    def _settle(self, aside: Path, final: Path) -> None:
+    def _place(self, aside: Path, digest: str) -> None:
+        mark, final = self._folder / _UNSETTLED / digest, self._path(digest)
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
         if not final.parent.exists():
             final.parent.mkdir(exist_ok=True)
             _flush_folder(self._folder)
@@ -109,6 +122,15 @@ def _free(where: Path) -> int:
     while not where.exists():
         where = where.parent
     return shutil.disk_usage(where).free
+
+
+def _older(folder: Path, than: float) -> list[str]:
+    found = []
+    for mark in folder.glob("*"):
+        with suppress(FileNotFoundError):  # settled this moment
+            if mark.stat().st_mtime <= than:
+                found.append(mark.name)
+    return found
 
 
 def _clear_forgotten(folder: Path) -> None:

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -167,29 +167,28 @@ def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespac
     nudges = CeleryQueue(redis_url, namespace=namespace)
     app = build(redis_url, namespace=namespace)
 
+    rounds = _Rounds(lambda: nudges.insist(queue))
+
     @app.task(name=task_name(queue), bind=True, max_retries=None)
     def turn(task: Any) -> None:
         nudges.read(queue)
-        try:
-            more = job()
-        except Transient as error:
-            pause_s = 1 + get_exponential_backoff_interval(1, min(task.request.retries, 10), LONGEST_PAUSE_S, full_jitter=True)
-            _log.warning("%s; again in %d s", error.message, pause_s)
-            nudges.quieten(queue, pause_s + ROUND_S)
-            raise task.retry(exc=error, countdown=pause_s) from error
+        with rounds.working():
+            try:
+                more = job()
+            except Transient as error:
+                pause_s = 1 + get_exponential_backoff_interval(
+                    1, min(task.request.retries, 10), LONGEST_PAUSE_S, full_jitter=True
+                )
+                _log.warning("%s; again in %d s", error.message, pause_s)
+                nudges.quieten(queue, pause_s + ROUND_S)
+                rounds.pause(pause_s)
+                raise task.retry(exc=error, countdown=pause_s) from error
         if more:
             nudges.insist(queue)
 
-    ended = threading.Event()
-
-    def rounds() -> None:
-        nudges.insist(queue)
-        while not ended.wait(ROUND_S):
-            nudges.nudge_now(queue)
-
     def begin(**_: Any) -> None:
         _log.info("ready")
-        threading.Thread(target=rounds, name="rounds", daemon=True).start()
+        threading.Thread(target=rounds.run, name="rounds", daemon=True).start()
 
     worker_ready.connect(begin, weak=False)
     setup_logging.connect(_keep_logging, weak=False)
@@ -199,7 +198,42 @@ def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespac
         with contextlib.suppress(SystemExit):
             app.worker_main(["--quiet", "worker", "-Q", queue, "-P", "solo", "-c", "1", "-n", f"{queue}@%h", *quiet])
     finally:
-        ended.set()
+        rounds.end()
+
+
+class _Rounds:
+    """A worker's own look for work, at once and then whenever it has been idle for ROUND_S.
+
+    Not by a nudge: a process that is killed between marking its nudge as unread and sending it leaves a mark without a message.
+    """
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._ended = threading.Event()
+        self._working = False
+        self._next = -math.inf
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        self._working, self._next = True, time.monotonic() + ROUND_S
+        try:
+            yield
+        finally:
+            self._working, self._next = False, max(self._next, time.monotonic() + ROUND_S)
+
+    def pause(self, seconds: float) -> None:
+        """A turn comes by itself after that long."""
+        self._next = time.monotonic() + seconds + ROUND_S
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            if not self._working and time.monotonic() >= self._next:
+                self._next = time.monotonic() + ROUND_S
+                self._look()
+            self._ended.wait(ROUND_S / 10)
+
+    def end(self) -> None:
+        self._ended.set()
 
 
 def _keep_logging(**_: Any) -> None:

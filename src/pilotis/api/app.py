@@ -11,7 +11,7 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 
 from pilotis import __version__
 from pilotis.api import ask, docs, documents, health, problems, search
-from pilotis.api.edge import COUNTED, Edge
+from pilotis.api.edge import CLOSED_BY_CLIENT, COUNTED, Edge
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -54,5 +54,6 @@ def _measure(meter: Meter, scope: Scope, status: int, seconds: float) -> None:
     kind = KINDS.get(getattr(scope.get("route"), "path", ""))
     if kind is None or scope.get(COUNTED):
         return
-    meter.count("rag_requests_total", kind=kind, outcome="ok" if status < 400 else "refused" if status < 500 else "failed")
+    outcome = "left" if status == CLOSED_BY_CLIENT else "ok" if status < 400 else "refused" if status < 500 else "failed"
+    meter.count("rag_requests_total", kind=kind, outcome=outcome)
     meter.observe("rag_request_seconds", seconds, kind=kind)

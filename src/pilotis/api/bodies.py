@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from pilotis.api.problems import invalid_fields
 from pilotis.errors import Invalid
@@ -24,7 +25,16 @@ def _no_nul(text: str) -> str:
 Text = Annotated[str, AfterValidator(_no_nul)]
 """A string that Postgres can hold. Lone surrogates never get this far: the JSON parser refuses them."""
 
-Filters = dict[Text, Text | int | float | bool | None]
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError("filter by a text, a number, true, false or null")  # noqa: TRY004 - pydantic reports a ValueError
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{value} is no number in JSON")
+    return _no_nul(value) if isinstance(value, str) else value
+
+
+Filters = dict[Text, Annotated[str | int | float | bool | None, BeforeValidator(_scalar)]]
 """Metadata that a document must hold, by key."""
 
 
@@ -45,6 +55,8 @@ async def read_json(request: Request, model: type[Read]) -> Read:
         named = f"content type {media_type!r}" if media_type else "a body without content type"
         raise Invalid(f"{named} is not read here", remedy="send content-type: application/json", status=415, code="media_type")
     body = await _read(request)
+    if not body:
+        raise Invalid("the body is empty", remedy="send a JSON object; /docs has an example")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -57,9 +69,9 @@ def json_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]
     return {"requestBody": {"required": True, "content": content}}
 
 
-def too_large(what: str, limit: int, found: str) -> Invalid:
+def too_large(what: str, limit: int, found: str, *, remedy: str = "send less") -> Invalid:
     """413, with the bound and what was found."""
-    return Invalid(f"{what} has {found}; the most is {limit:,} bytes", remedy="send less", status=413, code="too_large")
+    return Invalid(f"{what} has {found}; the most is {limit:,} bytes", remedy=remedy, status=413, code="too_large")
 
 
 async def _read(request: Request) -> bytes:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, Template
+from markupsafe import Markup, escape
 
 router = APIRouter(include_in_schema=False)
+
+_BACKTICKS = re.compile(r"`([^`\n]+)`")
 
 
 @router.get("/")
@@ -27,9 +31,14 @@ async def docs(request: Request) -> HTMLResponse:
 
 @cache
 def _template() -> Template:
-    return Environment(loader=PackageLoader("pilotis.api"), autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
-        "docs.html"
-    )
+    pages = Environment(loader=PackageLoader("pilotis.api"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["code"] = _code
+    return pages.get_template("docs.html")
+
+
+def _code(text: str) -> Markup:
+    """Escaped text, with what stands between backticks as code."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
 
 
 def _operations(schema: dict[str, Any], base: str) -> list[dict[str, Any]]:

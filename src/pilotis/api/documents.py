@@ -13,15 +13,19 @@ from pydantic import BaseModel, ConfigDict
 from pilotis.adapters.kreuzberg import media_type
 from pilotis.api import examples
 from pilotis.api.access import Caller
+from pilotis.api.bodies import Text, too_large
 from pilotis.api.problems import describe, problem_json, unknown_field
 from pilotis.api.upload import Upload, read_form
 from pilotis.api.views import document_view, json_response
 from pilotis.batch import ingest
+from pilotis.batch.names import clean_name
 from pilotis.errors import Invalid, PilotisError, Refused
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 FIELDS = ("collection", "metadata")
+MAX_METADATA_DEPTH = 20
+"""What nests deeper the database takes, and then it can neither be copied nor shown."""
 
 _FORM = {
     "requestBody": {
@@ -53,13 +57,13 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    collection: str | None = None
+    collection: Text | None = None
     """Of one collection only."""
     state: Literal["received", "parsing", "embedding", "indexed", "failed"] | None = None
     """Only those that stand there."""
     limit: Annotated[int, Query(ge=1, le=1000)] = 100
     """How many, 1 to 1000."""
-    after: str | None = None
+    after: Text | None = None
     """The `next` of the page before."""
 
 
@@ -86,8 +90,10 @@ async def send(request: Request, caller: Caller) -> Response:
         collection, metadata = fields.get("collection", "default"), _metadata(fields.get("metadata"))
         stored: list[dict[str, Any]] = []
         refused: list[dict[str, Any]] = []
+        names: set[str] = set()
         for upload in uploads:
             try:
+                _check_upload(upload, names, app.env.max_file_bytes)
                 document, changed = await ingest.receive(
                     upload.path,
                     app.env,
@@ -146,10 +152,26 @@ async def delete(request: Request, caller: Caller, document_id: str) -> Response
 
 def _check_form(uploads: list[Upload], fields: dict[str, str]) -> None:
     for name in fields:
+        if name == "file":
+            raise Invalid("the part 'file' has no filename, so it is no file", remedy="send it as curl does: -F file=@PATH")
         if name not in FIELDS:
             raise unknown_field(name, ("file", *FIELDS), where="form")
     if not uploads:
         raise Invalid("the form holds no file", remedy="send at least one part named 'file' with a filename")
+
+
+def _check_upload(upload: Upload, names: set[str], max_file_bytes: int) -> None:
+    name = clean_name(upload.name)
+    if upload.size > max_file_bytes:
+        raise too_large(
+            repr(name),
+            max_file_bytes,
+            f"{upload.size:,} bytes",
+            remedy="split the file, or raise limits.max_file_mib in the contract",
+        )
+    if name in names:
+        raise Invalid(f"{name!r} is in this form twice", remedy="give each file a name of its own", code="invalid_name")
+    names.add(name)
 
 
 def _metadata(text: str | None) -> dict[str, Any]:
@@ -161,7 +183,19 @@ def _metadata(text: str | None) -> dict[str, Any]:
         raise Invalid(f"'metadata' is not JSON: {error}", remedy='send an object, as {"team": "platform"}') from None
     if not isinstance(metadata, dict):
         raise Invalid("'metadata' is not a JSON object", remedy='send an object, as {"team": "platform"}')
+    if _depth(metadata) > MAX_METADATA_DEPTH:
+        raise Invalid(
+            f"'metadata' nests deeper than {MAX_METADATA_DEPTH}", remedy="send a flat object", code="invalid_metadata"
+        )
     return metadata
+
+
+def _depth(value: Any) -> int:
+    deep, level = 0, [value]
+    while level := [held for held in level if isinstance(held, dict | list)]:
+        deep += 1
+        level = [inner for held in level for inner in (held.values() if isinstance(held, dict) else held)]
+    return deep
 
 
 def _problem(error: PilotisError, request: Request) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from pilotis.errors import Invalid, Permanent, PilotisError, Refused, Transient, Unauthorised
 
 log = logging.getLogger("pilotis.api")
 
 MEDIA_TYPE = "application/problem+json"
+SHOWN_CHARACTERS = 200
+"""Of what a stranger sent, this much is repeated to them."""
 
 
 def problem(
@@ -85,14 +88,15 @@ def of_error(error: Exception, request_id: str) -> Response:
 
 def invalid_fields(errors: Sequence[Mapping[str, Any]], known: Sequence[str], *, where: str = "body") -> Invalid:
     """What pydantic found, as one sentence that names the field and, for an unknown one, the nearest known."""
-    return Invalid("; ".join(dict.fromkeys(_fault(error, known, where) for error in errors[:5])))
+    faults = "; ".join(dict.fromkeys(_fault(error, known, where) for error in errors[:5]))
+    return Invalid(faults, remedy="see /docs for the fields and an example")
 
 
 def unknown_field(name: str, known: Sequence[str], *, where: str) -> Invalid:
     """A field nobody knows, with the nearest that is known."""
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    return Invalid(f"{name!r} is not a field of the {where}; {hint}")
+    return Invalid(f"{shorten(name, SHOWN_CHARACTERS)!r} is not a field of the {where}; {hint}", remedy="see /docs")
 
 
 def install(app: FastAPI) -> None:
@@ -101,6 +105,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OSError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, with what is over `most` characters left out."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def encodable(text: str) -> str:
@@ -115,14 +124,26 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name.lower()
-    detail = str(error.detail)
+    detail, headers = str(error.detail), error.headers
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {request.url.path}"
+        detail = f"there is nothing at {_path(request)}"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.method} is not possible at {request.url.path}"
+        detail = f"{request.method} is not possible at {_path(request)}"
+        headers = {"allow": ", ".join(_methods(request))}
     return problem(
-        error.status_code, code, detail, headers=error.headers, remedy="see /docs" if error.status_code in {404, 405} else ""
+        error.status_code, code, detail, headers=headers, remedy="see /docs" if error.status_code in {404, 405} else ""
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """What is possible at this path; the framework names the methods of the first route that fits and leaves out the others."""
+    tried = ({**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT"))
+    fitting = (scope["method"] for scope in tried if any(r.matches(scope)[0] is Match.FULL for r in request.app.routes))
+    return [name for method in fitting for name in ((method, "HEAD") if method == "GET" else (method,))]
+
+
+def _path(request: Request) -> str:
+    return shorten(request.url.path, SHOWN_CHARACTERS)
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

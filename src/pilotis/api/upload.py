@@ -23,14 +23,17 @@ MAX_FIELDS = 20
 HEAD_BYTES = 4096
 CHUNK_BYTES = 256 * 1024
 """How much is gathered before it is handed to a thread to parse and write."""
+MAX_SKIPPED_BYTES = 256 * 1024 * 1024
+"""So much of files that are too large is read to get to those behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file that was received whole; `path` lives as long as the request."""
+    """A file; `path` lives as long as the request, and holds nothing where `size` is over the limit."""
 
     name: str
     path: Path
+    size: int
 
     def head(self) -> bytes:
         """The first bytes, which tell the format better than what the client calls it."""
@@ -41,12 +44,15 @@ class Upload:
 async def read_form(request: Request, folder: Path, *, max_file_bytes: int) -> tuple[list[Upload], dict[str, str]]:
     """The files, written into `folder`, and the text fields of a multipart form.
 
-    Raises Invalid: 415 for another content type, 413 once a file passes `max_file_bytes`, 422 for a malformed form.
+    A file larger than `max_file_bytes` is read past, for the sake of those behind it: only its size tells.
+
+    Raises Invalid: 415 for another content type, 413 for far too much, 422 for a malformed form.
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
+        named = f"content type {media_type.decode('latin-1')!r}" if media_type else "a body without content type"
         raise Invalid(
-            f"content type {media_type.decode('latin-1')!r} is not read here",
+            f"{named} is not read here",
             remedy="send the files as multipart/form-data, each under the name 'file'",
             status=415,
             code="media_type",
@@ -86,7 +92,7 @@ class _Form:
         self._text = bytearray()
         self._file: IO[bytes] | None = None
         self._file_name = ""
-        self._size = 0
+        self._size = self._skipped = 0
 
     def callbacks(self) -> MultipartCallbacks:
         return {
@@ -141,8 +147,16 @@ class _Form:
             self._text += data[start:end]
             return
         if self._size > self._limit:
-            raise too_large(f"{self._file_name!r}", self._limit, f"at least {self._size:,} bytes")
-        self._file.write(data[start:end])
+            self._skip(end - start)
+        else:
+            self._file.write(data[start:end])
+
+    def _skip(self, size: int) -> None:
+        assert self._file
+        self._file.truncate(0)
+        self._skipped += size
+        if self._skipped > MAX_SKIPPED_BYTES:
+            raise too_large(f"{self._file_name!r}", self._limit, f"at least {self._size:,} bytes", remedy="split the file")
 
     def _on_part_end(self) -> None:
         if self._file is None:
@@ -151,7 +165,7 @@ class _Form:
             self.fields[self._field] = _utf8(bytes(self._text), f"the field {self._field!r}")
             return
         self._file.close()
-        self.files.append(Upload(name=self._file_name, path=Path(self._file.name)))
+        self.files.append(Upload(name=self._file_name, path=Path(self._file.name), size=self._size))
         self._file = None
 
     def _on_end(self) -> None:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from pilotis.derive.cost import Usage, price
 from pilotis.derive.plan import Env, Plan
-from pilotis.errors import Permanent, Transient
+from pilotis.errors import Permanent, SetupError, Transient
 from pilotis.ports import CostEvent, Deps, Pending
 
 SHIFT_S = 2.0
 """How long one call works before it lets the queue breathe: a worker that is asked to end does so between two calls."""
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+LEASE_S, LEASE_PER_PASSAGE_S = 15.0, 0.25
+"""A worker that dies loses its batch after this time, which the slowest of models needs for one."""
 
 Embedded = list[tuple[Pending, NDArray[np.float32]]]
 
@@ -28,15 +30,20 @@ async def embed_waiting(plan: Plan, env: Env, deps: Deps) -> bool:
     """Embed and publish until nothing waits; True where the shift ended before the work did.
 
     A batch takes passages of as many documents as it needs to be full. What it costs goes to the ledger, per document. Raises
-    Transient where a store or the model is away: the passages are claimed for half a minute and then free again.
+    Transient where a store or the model is away, SetupError where the model takes no key or is another: the passages wait, and
+    their documents say why.
     """
     ends = time.monotonic() + SHIFT_S
     await deps.documents.publish(())
     while time.monotonic() < ends:
-        waiting = await deps.documents.pending(env.batch_emb)
+        waiting = await deps.documents.pending(env.batch_emb, lease_s=LEASE_S + LEASE_PER_PASSAGE_S * env.batch_emb)
         if not waiting:
             return False
-        embedded = await _embed(waiting, plan, env, deps)
+        try:
+            embedded = await _embed(waiting, plan, env, deps)
+        except (Transient, SetupError) as error:
+            await deps.documents.postpone(waiting, error.message)
+            raise
         await _patiently(lambda embedded=embedded: deps.documents.publish(embedded))  # type: ignore[misc]
     return True
 

@@ -1,6 +1,6 @@
 """The road of a document, from a file in a hand to passages that wait for their vectors.
 
-receive: bytes durable -> row durable -> acknowledged -> nudge
+receive: bytes durable -> row durable -> bytes settled -> acknowledged -> nudge
 parse_waiting: claim -> fetch -> parse in a bounded process -> cut -> stage -> nudge
 
 The row is the truth and the queue only a nudge: whatever is lost, the next nudge finds. Every verb may run twice.
@@ -19,11 +19,16 @@ from typing import Any
 
 from pilotis.batch.names import clean_collection, clean_metadata, clean_name
 from pilotis.derive.plan import Env
-from pilotis.errors import Invalid, Permanent, PilotisError, Transient
+from pilotis.errors import Invalid, Permanent, PilotisError, SetupError, Transient
 from pilotis.ports import Claim, Deps, Document, NewDocument
 from pilotis.rag.passage import cut
 
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS, LONGEST_PAUSE_S = 12, 300.0
+"""What may pass by itself is given a quarter of an hour: pauses double from 2 s to five minutes."""
+MAX_DEATHS = 5
+"""How many workers may end with the same document in their hands before it is the document's fault."""
+FORGOTTEN_S = 3600.0
+"""Bytes that have been stored for so long without a document are those of an upload that died."""
 LEASE_S, HEARTBEAT_S = 15.0, 5.0
 """A worker that dies loses its document after LEASE_S; one that lives renews the lease meanwhile."""
 SHIFT_S = 2.0
@@ -55,6 +60,7 @@ async def receive(
     if not await deps.blobs.exists(sha256):
         # The last other document with these bytes was deleted between the two lines above.
         await deps.blobs.put(content)
+    await deps.blobs.settle(sha256)
     if changed:
         await deps.queue.nudge("ingest")
     return document, changed
@@ -66,10 +72,19 @@ async def forget(document_id: str, deps: Deps, *, bu: str) -> None:
     await deps.documents.reclaim(deps.blobs.delete)
 
 
+async def sweep(deps: Deps) -> None:
+    """Drop the bytes of uploads that died between storing and registering. Safe beside uploads of the same bytes, see `receive`."""
+    left = await deps.blobs.unsettled(older_than_s=FORGOTTEN_S)
+    await deps.documents.adopt(left)
+    await deps.documents.reclaim(deps.blobs.delete)
+    for sha256 in left:
+        await deps.blobs.settle(sha256)
+
+
 async def parse_waiting(env: Env, deps: Deps) -> bool:
     """Parse what waits, one document after the other; True where the shift ended before the work did.
 
-    Raises Transient where the stores are away: nothing is lost, the claim runs out.
+    Raises Transient where the stores are away, SetupError where the parser does not start: nothing is lost.
     """
     ends = time.monotonic() + SHIFT_S
     while time.monotonic() < ends:
@@ -86,8 +101,8 @@ async def parse_waiting(env: Env, deps: Deps) -> bool:
 async def _parse(claim: Claim, env: Env, deps: Deps) -> None:
     document = claim.document
     try:
-        if document.attempts > MAX_ATTEMPTS:
-            raise Permanent(f"given up after {MAX_ATTEMPTS} attempts that ended without a word, as when memory runs out")
+        if claim.deaths >= MAX_DEATHS:
+            raise Permanent(f"given up after {claim.deaths} attempts that ended without a word, as when memory runs out")
         with TemporaryDirectory(prefix="pilotis-parse-") as folder:
             path = Path(folder) / "content"
             await deps.blobs.fetch(document.sha256, path)
@@ -107,6 +122,9 @@ async def _parse(claim: Claim, env: Env, deps: Deps) -> None:
         await _postpone(claim, error, deps)
     except Permanent as error:
         await _give_up(claim, "; ".join(filter(None, (error.message, error.remedy))), deps)
+    except SetupError as error:
+        await deps.documents.fail(document.id, claim.version, error.message, retry_in_s=LEASE_S)
+        raise
     except PilotisError:
         raise
     except Exception as error:  # a bug of ours or a parser's: it belongs to this document and must not stop the others
@@ -119,7 +137,7 @@ async def _postpone(claim: Claim, error: Transient, deps: Deps) -> None:
         await _give_up(claim, f"given up after {attempts} attempts: {error.message}", deps)
         return
     # Full jitter: many documents that failed together do not come back together.
-    wait_s = random.uniform(0.5, 1.0) * min(300.0, 2.0**attempts)  # noqa: S311
+    wait_s = random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, 2.0**attempts)  # noqa: S311
     await deps.documents.fail(claim.document.id, claim.version, error.message, retry_in_s=wait_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,6 +121,8 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of `pilotis ARGS`."""
+    # Where Postgres goes away the pool would tell each of its tries; the error that ends the verb says it once, with a remedy.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

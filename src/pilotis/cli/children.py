@@ -44,10 +44,12 @@ class Children:
         self._environ = dict(environ)
         self._children: list[Child] = []
         self._output: IO[bytes] | None = None
+        self._said_before = 0
 
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._output = self.log.open("ab")
+        self._said_before = self._output.tell()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -80,7 +82,9 @@ class Children:
         """The last words of a child that is gone, None while it lives."""
         if child.process is None or child.process.poll() is None:
             return None
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        with self.log.open("rb") as log:
+            log.seek(self._said_before)  # what an earlier run wrote explains nothing
+            lines = log.read().decode(errors="replace").strip().splitlines()
         return "\n".join(lines[-3:])
 
     def end(self) -> None:

@@ -18,13 +18,15 @@ from pilotis.errors import Refused, SetupError, Transient
 
 if TYPE_CHECKING:
     from pilotis.derive.plan import Env
-    from pilotis.ports import Deps, Document
+    from pilotis.ports import Deps, Document, State
 
 POLL_S = 0.2
 TRIES = 4
 """How often a file is offered while database or disk have no room for it, and how many files in a row are given up so."""
 PATIENCE_S = 60.0
 """How long the database may be away while documents are waited for."""
+ASK_AFTER_S = 3.0
+"""With nothing moving for so long, the documents are asked what they wait for, and again each time it has passed."""
 STALLED_S = 300.0
 """With nothing moving for so long, something is wrong that waiting will not mend."""
 
@@ -152,7 +154,7 @@ async def _wait(
 ) -> None:
     """Until every file is stored and every document indexed or failed. Raises Transient where nothing moves any more."""
     seen: object = None
-    moved = answered = time.monotonic()
+    moved = asked = answered = time.monotonic()
     while True:
         stored = storing.done()
         try:
@@ -174,14 +176,32 @@ async def _wait(
                     return
             now = (tally.offered, counts, depth)
             if now != seen:
-                seen, moved = now, time.monotonic()
-            elif time.monotonic() - moved > STALLED_S:
-                raise Transient(
-                    f"{left - tally.indexed - failed} documents wait and nothing has moved for {STALLED_S:.0f} s",
-                    remedy=f"see {running.log}, or run: pilotis doctor",
-                )
+                seen, moved, asked = now, answered, answered
+                progress.waits_for(None)
+            elif answered - asked > ASK_AFTER_S:
+                asked, reason = answered, await _reason(deps, tally, bu=bu)
+                progress.waits_for(reason)
+                if answered - moved > STALLED_S:
+                    raise Transient(
+                        f"{left - tally.indexed - failed} documents wait and nothing has moved for {STALLED_S:.0f} s"
+                        + (f": {reason}" if reason else ""),
+                        remedy=f"see {running.log}, or run: pilotis doctor; the same command goes on",
+                    )
         running.watch()
         await asyncio.sleep(POLL_S)
+
+
+async def _reason(deps: Deps, tally: Tally, *, bu: str) -> str | None:
+    """What one of the documents waits for, where it says so."""
+    states: tuple[State, ...] = ("embedding", "received")
+    try:
+        for state in states:
+            for document in await deps.documents.find(bu, state=state):
+                if document.error and document.id in tally.waiting:
+                    return document.error
+    except Transient as error:
+        return error.message
+    return None
 
 
 async def _collect(deps: Deps, tally: Tally, *, bu: str) -> None:

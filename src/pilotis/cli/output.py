@@ -75,12 +75,12 @@ def fail(message: str, remedy: str = "") -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout. Decimals become strings, so that no euro is rounded on its way."""
+    """One JSON document on stdout. Decimals become strings without exponent, so that no euro is rounded on its way."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) + "\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """A table on stdout; cells are shown as they are, never read as markup."""
+    """A table on stdout; cells are never read as markup, and what would break a line or steer the terminal is shown escaped."""
     from rich.table import Table
     from rich.text import Text
 
@@ -88,8 +88,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        shown.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     out().print(shown)
+
+
+def printable(text: str) -> str:
+    """One line of it: newlines, escape sequences and other controls made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def euros(amount: Decimal) -> str:
@@ -98,7 +103,9 @@ def euros(amount: Decimal) -> str:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Decimal | Path):
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, Path):
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()

@@ -11,6 +11,8 @@ from pilotis.errors import SetupError
 
 def require_free(host: str, port: int) -> None:
     """Raises SetupError, naming the process that listens there where the system tells."""
+    if not 1 <= port <= 65_535:
+        raise SetupError(f"{port} is not a port", remedy="choose one from 1 to 65535: --port 8080")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers bind: a port that only lingers after its server ended counts as free.
@@ -27,8 +29,6 @@ def require_free(host: str, port: int) -> None:
                     f"port {port} may not be opened by this user", remedy="choose one above 1023: --port 8080"
                 ) from error
             raise SetupError(f"cannot listen on {host}: {error.strerror or error}", remedy="--host 127.0.0.1") from error
-        except OverflowError:
-            raise SetupError(f"{port} is not a port", remedy="choose one from 1 to 65535: --port 8080") from None
 
 
 def holder(port: int) -> str | None:

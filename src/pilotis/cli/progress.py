@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 LINE_EVERY_S = 10.0
+LONGEST_REASON = 80
 
 
 class Progress:
@@ -23,12 +24,13 @@ class Progress:
         self._console = output.err()
         self._bars: Bars | None = None
         self._began = self._said = time.monotonic()
+        self._waits_for = ""
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
             self._bars = _bars(self._console)
-            self._bars.add_task("stored", total=self._total, failed="")
-            self._bars.add_task("indexed", total=self._total, failed="")
+            self._bars.add_task("stored", total=self._total, said="")
+            self._bars.add_task("indexed", total=self._total, said="")
             self._bars.start()
         return self
 
@@ -40,12 +42,24 @@ class Progress:
         if self._bars:
             stored_task, indexed_task = self._bars.task_ids
             self._bars.update(stored_task, completed=stored)
-            self._bars.update(indexed_task, completed=indexed + failed, failed=f"[red]{failed} failed[/]" if failed else "")
+            self._bars.update(indexed_task, completed=indexed + failed, said=self._told(failed))
         elif not self._quiet and time.monotonic() - self._said >= LINE_EVERY_S:
             self._said = time.monotonic()
             rate = (indexed + failed) / (self._said - self._began)
             left = f", about {(self._total - indexed - failed) / rate:.0f} s left" if rate else ""
             output.note(f"{stored}/{self._total} stored, {indexed} indexed, {failed} failed, {rate:.1f} files/s{left}")
+
+    def waits_for(self, reason: str | None) -> None:
+        """Show why documents wait; a new reason is also said once where there are no bars."""
+        if reason and reason != self._waits_for and not self._bars and not self._quiet:
+            output.note(f"waiting: {reason}")
+        self._waits_for = reason or ""
+
+    def _told(self, failed: int) -> str:
+        from rich.markup import escape
+
+        told = f"[red]{failed} failed[/]" if failed else ""
+        return f"{told} [yellow]waiting: {escape(self._waits_for[:LONGEST_REASON])}[/]" if self._waits_for else told
 
 
 def _bars(console: Any) -> Bars:
@@ -73,7 +87,7 @@ def _bars(console: Any) -> Bars:
         Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
+        TextColumn("{task.fields[said]}"),
         console=console,
         speed_estimate_period=30,
     )

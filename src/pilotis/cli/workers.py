@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,8 +20,20 @@ if TYPE_CHECKING:
     from pilotis.embedded import Addresses
     from pilotis.wiring import Settings
 
-Workers = Children
-"""Call `watch()` now and then, from the thread that started them: it starts again what died."""
+
+class Workers(Children):
+    """Call `watch()` now and then, from the thread that started them: it starts again what died, our own servers included."""
+
+    def __init__(self, environ: Mapping[str, str], log: Path, data: Path | None) -> None:
+        super().__init__(environ, log)
+        self._data = data
+
+    def watch(self) -> None:
+        from pilotis import embedded
+
+        if self._data:
+            embedded.revive(self._data)
+        super().watch()
 
 
 class QueueName(StrEnum):
@@ -40,10 +53,10 @@ def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iter
     from pilotis import wiring
 
     log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
-    with Children(wiring.child_environ(given, plan, env, addresses), log) as children:
+    with Workers(wiring.child_environ(given, plan, env, addresses), log, addresses.data) as started:
         for queue in QueueName:
-            children.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
-        yield children
+            started.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
+        yield started
 
 
 def worker(

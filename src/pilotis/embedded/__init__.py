@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotis.embedded.stack import Addresses, Stack, running
+from pilotis.embedded.stack import Addresses, Stack, revive, running
 from pilotis.embedded.status import Status, status
 
-__all__ = ["Addresses", "Stack", "Status", "running", "status"]
+__all__ = ["Addresses", "Stack", "Status", "revive", "running", "status"]

@@ -128,6 +128,13 @@ def running(data: Path, *, timeout_s: float = START_S) -> Iterator[Addresses]:
         stack.release()
 
 
+def revive(data: Path) -> None:
+    """Start the servers again where their guardian was killed: for a program that uses them already. Cheap. Raises SetupError."""
+    if not guarded(folders.locate(data)):
+        with running(data):
+            pass
+
+
 def guarded(folder: folders.Folder) -> bool:
     """Whether a guardian is alive."""
     try:

@@ -115,7 +115,7 @@ class _Read:
 
     def __init__(self, source: Source, question: Question) -> None:
         self.source = source
-        asked = [term for term in terms(question.text, source.language) if term not in _ASKING]
+        asked = [term for term in terms(question.text, source.language, asked_in=question.language) if term not in _ASKING]
         self.wanted = frozenset(asked)
         self.pairs = set(pairwise(asked))
         self.spans = sentences(source.text, source.language)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -42,9 +43,9 @@ def passage_weights(text: str, *, language: str, scope: str) -> dict[int, float]
     return {term_id(term, language, scope): n * (K1 + 1) / (n + norm) for term, n in counts.items()}
 
 
-def question_terms(text: str, *, languages: tuple[str, ...], scope: str) -> list[int]:
-    """Term ids of a question, analysed by each language in turn: a passage matches by the rules of its own."""
-    found = {term_id(term, language, scope): None for language in languages for term in terms(text, language)}
+def question_terms(text: str, *, language: str, languages: Sequence[str], scope: str) -> list[int]:
+    """Term ids of a question in `language`, analysed by each of `languages` in turn: a passage matches by the rules of its own."""
+    found = {term_id(term, own, scope): None for own in languages for term in terms(text, own, asked_in=language)}
     return list(found)
 
 
@@ -55,11 +56,17 @@ def term_id(term: str, language: str, scope: str) -> int:
     return int.from_bytes(digest, "big") % DIMENSIONS + 1
 
 
-def terms(text: str, language: str) -> list[str]:
-    """The words of a text that carry meaning, in order: lower case, without accents, stemmed, stop words left out."""
+def terms(text: str, language: str, *, asked_in: str | None = None) -> list[str]:
+    """The words of a text that carry meaning, in order: lower case, without accents, stemmed, stop words left out.
+
+    For a question, also those of the language it is `asked_in`: the "que" of a French question is a rare word to an English index.
+    """
     # Composed first: a combining accent is no letter to the pattern, and would cut a word in two.
     whole = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    found = [_term(word, language) for word in _WORD.findall(whole.lower())]
+    words = _WORD.findall(whole.lower())
+    if asked_in is not None and asked_in != language:
+        words = [word for word in words if _term(word, asked_in) is not None]
+    found = [_term(word, language) for word in words]
     return [term for term in found if term is not None]
 
 

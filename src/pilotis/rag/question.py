@@ -42,7 +42,8 @@ def parse(text: str, *, languages: Sequence[str], max_characters: int = MAX_CHAR
     check_characters(text, "the question")
     clean = " ".join(unicodedata.normalize("NFC", text).split())
     if not any(character.isalnum() for character in clean):
-        raise Invalid("the question is empty", remedy="send at least one word", code="empty_question")
+        found = "holds no word" if clean else "is empty"
+        raise Invalid(f"the question {found}", remedy="send at least one word", code="empty_question")
     return Question(text=clean, normalised=normalise(clean), language=detect(clean, tuple(languages)))
 
 
@@ -57,6 +58,8 @@ def check_characters(text: str, what: str) -> None:
     for position, character in enumerate(text):
         if character == "\0":
             name = "a NUL character"
+        elif "\udc80" <= character <= "\udcff":  # how Python reads an argument in another encoding
+            name = f"a byte that is no UTF-8 (0x{ord(character) - 0xDC00:02X})"
         elif "\ud800" <= character <= "\udfff":
             name = f"a lone surrogate (U+{ord(character):04X})"
         else:

@@ -21,9 +21,6 @@ from pilotis.ports import Claim, Document, Hit, NewDocument, Pending, State
 from pilotis.rag.passage import Cut, Parsed, embedded_text
 from pilotis.testing.online import Entry, MemoryPassages
 
-PENDING_S = 30.0
-"""How long a passage given out by `pending` is nobody else's."""
-
 
 @dataclass(slots=True)
 class _Draft:
@@ -37,6 +34,8 @@ class _Draft:
 class _Row:
     document: Document
     version: int = 1
+    deaths: int = 0
+    staged: dict[str, object] = field(default_factory=dict)
     next_try: float = field(default_factory=time.monotonic)
     lease_until: float = 0.0
     drafts: list[_Draft] = field(default_factory=list)
@@ -68,6 +67,7 @@ class MemoryDocuments:
         kept = {"id": old.id, "passages": old.passages, "title": old.title, "language": old.language, "pages": old.pages}
         row.document = replace(fresh, **kept, indexed_at=old.indexed_at)  # type: ignore[arg-type]
         row.version += 1
+        row.deaths, row.staged = 0, {}
         row.drafts, row.next_try, row.lease_until = [], time.monotonic(), 0.0
         return row.document, True
 
@@ -101,6 +101,9 @@ class MemoryDocuments:
         del self._rows[row.document.id]
         self._hide(row.document.id)
 
+    async def adopt(self, digests: Sequence[str]) -> None:
+        self._blobs.update(digests)
+
     async def reclaim(self, drop: Callable[[str], Awaitable[None]]) -> int:
         unreferenced = self._blobs - {row.document.sha256 for row in self._rows.values()}
         for sha256 in unreferenced:
@@ -118,9 +121,10 @@ class MemoryDocuments:
         if not free:
             return None
         row = min(free, key=lambda row: (row.next_try, row.document.id))
+        row.deaths += row.document.state == "parsing"
         row.set(state="parsing", attempts=row.document.attempts + 1)
         row.lease_until = now + lease_s
-        return Claim(document=row.document, version=row.version)
+        return Claim(document=row.document, version=row.version, deaths=row.deaths)
 
     async def renew(self, claim: Claim, *, lease_s: float) -> None:
         row = self._current(claim.document.id, claim.version, "parsing")
@@ -141,7 +145,8 @@ class MemoryDocuments:
         for cut in cuts:
             sizes[cut.language] += len(cut.text)
         language = sizes.most_common(1)[0][0] if sizes else None
-        row.set(state="embedding", error=None, title=parsed.title, language=language, pages=len(parsed.page_starts) or None)
+        row.set(state="embedding", error=None)
+        row.staged = {"title": parsed.title, "language": language, "pages": len(parsed.page_starts) or None}
         row.lease_until = 0.0
 
     async def fail(self, document_id: str, version: int, error: str, *, retry_in_s: float | None = None) -> None:
@@ -151,11 +156,11 @@ class MemoryDocuments:
         row.set(state="failed" if retry_in_s is None else "received", error=error.replace("\0", "")[:2000])
         row.next_try, row.lease_until, row.drafts = time.monotonic() + (retry_in_s or 0), 0.0, []
 
-    async def pending(self, limit: int) -> Sequence[Pending]:
+    async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
         now = time.monotonic()
         free = [(row, draft) for row, draft in self._drafts() if draft.vector is None and draft.claimed_until < now][:limit]
         for _, draft in free:
-            draft.claimed_until = now + PENDING_S
+            draft.claimed_until = now + lease_s
         return [
             Pending(
                 passage_id=draft.cut.id,
@@ -167,10 +172,19 @@ class MemoryDocuments:
             for row, draft in free
         ]
 
+    async def postpone(self, waiting: Sequence[Pending], reason: str) -> None:
+        given_back = {(pending.document_id, pending.version, pending.passage_id) for pending in waiting}
+        for row, draft in self._drafts():
+            if (row.document.id, row.version, draft.cut.id) in given_back:
+                draft.claimed_until = 0.0
+        self._remark(reason.replace("\0", "")[:2000])
+
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         vectors = {(pending.document_id, pending.version, pending.passage_id): vector for pending, vector in embedded}
         for row, draft in self._drafts():
             draft.vector = vectors.get((row.document.id, row.version, draft.cut.id), draft.vector)
+        if vectors:
+            self._remark(None)
         named = {pending.document_id for pending, _ in embedded} or self._rows.keys()
         complete = [
             row
@@ -201,11 +215,17 @@ class MemoryDocuments:
     def _drafts(self) -> Iterator[tuple[_Row, _Draft]]:
         return ((row, draft) for row in self._rows.values() for draft in row.drafts)
 
+    def _remark(self, error: str | None) -> None:
+        for row in self._rows.values():
+            if row.document.state == "embedding":
+                row.set(error=error)
+
     def _hide(self, document_id: str) -> None:
         self.passages.entries = [entry for entry in self.passages.entries if entry.hit.document_id != document_id]
 
     def _swap(self, row: _Row) -> None:
         self._hide(row.document.id)
+        row.set(**row.staged)
         self.passages.entries += [_entry(row.document, draft) for draft in row.drafts]
         row.set(state="indexed", error=None, indexed_at=datetime.now(UTC), passages=len(row.drafts))
         row.drafts = []
@@ -216,12 +236,21 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self._put_at: dict[str, float] = {}
 
     async def put(self, content: Path) -> tuple[str, int]:
         read = await asyncio.to_thread(content.read_bytes)
         digest = new_sha256(read).hexdigest()
+        if digest not in self.contents:
+            self._put_at[digest] = time.monotonic()
         self.contents[digest] = read
         return digest, len(read)
+
+    async def settle(self, sha256: str) -> None:
+        self._put_at.pop(sha256, None)
+
+    async def unsettled(self, *, older_than_s: float) -> Sequence[str]:
+        return [digest for digest, at in self._put_at.items() if at <= time.monotonic() - older_than_s]
 
     async def fetch(self, sha256: str, into: Path) -> None:
         if sha256 not in self.contents:
@@ -233,6 +262,7 @@ class MemoryBlobs:
 
     async def delete(self, sha256: str) -> None:
         self.contents.pop(sha256, None)
+        self._put_at.pop(sha256, None)
 
 
 class TextParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from pilotis import embedded
+from pilotis import embedded, wiring
 
 if TYPE_CHECKING:
     from integration.batch.conftest import Town
@@ -57,6 +58,21 @@ async def test_a_flushed_redis_costs_time_only(town: Town, tmp_path: Path) -> No
     client.close()
 
 
+async def test_a_nudge_that_was_marked_and_never_sent_costs_seconds_only(town: Town, tmp_path: Path) -> None:
+    """What is left of a process that was killed between the two."""
+    client = redis.Redis.from_url(town.addresses.redis_url)
+    async with town.deps() as deps:
+        town.worker("ingest")
+        town.worker("embed")
+        await town.settled(deps, "heard", await town.receive(deps, contents(1), tmp_path, "heard"))
+        await asyncio.sleep(1)  # the workers are idle, no message is on its way
+        for queue in ("ingest", "embed"):
+            client.set(f"{wiring.namespace(town.plan, town.env)}:unread:{queue}", 1, ex=60)
+        ids = await town.receive(deps, contents(3), tmp_path, "unsent")
+        assert await town.settled(deps, "unsent", ids, 20) == {"indexed": 3}
+    client.close()
+
+
 async def test_killed_servers_cost_time_only(town: Town, tmp_path: Path) -> None:
     """Postgres and Redis fall under the workers, which stay and go on."""
     async with town.deps() as deps:
@@ -79,6 +95,23 @@ async def test_an_upload_is_taken_while_redis_is_away(town: Town, tmp_path: Path
         town.worker("ingest")
         town.worker("embed")
         assert await town.settled(deps, "unheard", ids) == {"indexed": 5}
+
+
+async def test_a_worker_that_starts_sweeps_what_a_dead_upload_left(town: Town, tmp_path: Path) -> None:
+    async with town.deps() as deps:
+        paths = {age: tmp_path / age for age in ("old", "young")}
+        digests = {}
+        for age, path in paths.items():
+            path.write_text(f"an {age} upload that died between storing and registering")
+            digests[age], _ = await deps.blobs.put(path)
+        os.utime(town.data / "blobs" / "unsettled" / digests["old"], (0, 0))
+        town.worker("ingest")
+        async with asyncio.timeout(30):
+            while await deps.blobs.exists(digests["old"]):  # noqa: ASYNC110 - another process deletes it
+                await asyncio.sleep(0.05)
+        assert await deps.blobs.exists(digests["young"])
+        assert await deps.blobs.unsettled(older_than_s=0) == [digests["young"]]
+        await deps.blobs.delete(digests["young"])
 
 
 async def test_the_next_worker_takes_over_at_once(town: Town, tmp_path: Path) -> None:

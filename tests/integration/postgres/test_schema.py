@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters import postgres
+from pilotis.adapters.postgres import migrations
 from pilotis.adapters.postgres.schema import Generation
 from pilotis.errors import SetupError, Transient
 
@@ -24,11 +28,32 @@ class Model:
 async def test_migrating_twice_and_twice_at_once_changes_nothing(new_database: Callable[[], str]) -> None:
     url = new_database()
     before = await postgres.migrate(url, check=True)
-    assert (before.current, before.pending) == (None, (before.head,))
+    assert before.current is None
+    assert before.pending[-1] == before.head
     assert (await postgres.schema(url)).current is None
     await asyncio.gather(*(postgres.migrate(url) for _ in range(3)))
     after = await postgres.migrate(url)
     assert (after.current, after.pending) == (before.head, ())
+
+
+async def test_what_is_being_embedded_keeps_its_title_over_the_upgrade(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["url"] = "postgresql+psycopg://" + url.split("://", 1)[1]
+    await asyncio.to_thread(command.upgrade, config, "0001")
+    with psycopg.connect(url) as connection:
+        for state in ("embedding", "indexed"):
+            connection.execute(
+                "INSERT INTO document (id, bu, collection, name, sha256, size, media_type, metadata, state, title, language) "
+                "VALUES (gen_random_uuid(), 'north', 'default', %s, '0', 1, 'text/plain', '{}', %s, 'Tolls', 'en')",
+                (state, state),
+            )
+    await postgres.migrate(url)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT name, title, staged, deaths FROM document ORDER BY name").fetchall()
+    staged = {"title": "Tolls", "language": "en", "pages": None}
+    assert rows == [("embedding", "Tolls", staged, 0), ("indexed", "Tolls", None, 0)]
 
 
 async def test_starting_on_an_empty_database_says_what_to_run(new_database: Callable[[], str]) -> None:

@@ -55,7 +55,7 @@ class Index:
             id=f"{bu}{digest[:30]}", ordinal=0, text=text, start=0, end=len(text), page=None, headings=(), language=language
         )
         await self.documents.stage(claim, Parsed(text=text, title=None), [piece])
-        await self.documents.publish([(pending, vector(axis)) for pending in await self.documents.pending(10)])
+        await self.documents.publish([(pending, vector(axis)) for pending in await self.documents.pending(10, lease_s=30)])
         return document
 
     async def search(

@@ -135,6 +135,9 @@ class Blobs:
         self.world.blobs[digest] = body
         return digest, len(body)
 
+    async def settle(self, sha256: str) -> None:
+        assert sha256 in self.world.blobs
+
     async def exists(self, sha256: str) -> bool:
         return sha256 in self.world.blobs
 

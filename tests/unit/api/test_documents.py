@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 FORM = {"content-type": "multipart/form-data; boundary=b"}
@@ -68,6 +70,64 @@ def test_of_many_files_the_good_ones_go_in(client: TestClient, world: Any) -> No
     assert len(world.documents) == 2
 
 
+def test_a_file_that_is_too_large_does_not_stop_those_behind_it(client: TestClient, world: Any) -> None:
+    files = [(b"a.md", b"a"), (b"big.md", b"x" * 600_000), (b"c.md", b"c")]
+    body = b"".join(part("file", content, filename=name) for name, content in files) + b"--b--\r\n"
+    sent = client.post("/v1/documents", content=body, headers=FORM)
+    assert sent.status_code == 202
+    assert [row["name"] for row in sent.json()["documents"]] == ["a.md", "c.md"]
+    (refused,) = sent.json()["refused"]
+    assert refused["problem"]["status"] == 413
+    assert "'big.md' has 600,000 bytes; the most is 200,000" in refused["problem"]["detail"]
+    assert sorted(world.blobs.values()) == [b"a", b"c"]
+
+
+@pytest.mark.parametrize("path", ["/v1/documents", "/v1/ask", "/nowhere"])
+@pytest.mark.parametrize("key", ["north", "nobody"])
+def test_a_refused_body_is_read_to_its_end_so_that_the_answer_arrives(client: TestClient, path: str, key: str) -> None:
+    read = 0
+
+    def pieces() -> Any:
+        nonlocal read
+        for _ in range(40):
+            yield b"x" * 100_000
+            read += 1
+
+    refused = client.post(path, content=pieces(), headers={"authorization": f"Bearer {key}", "content-type": "text/plain"})
+    assert refused.status_code in {401, 404, 415}
+    assert read == 40
+
+
+def test_a_client_that_leaves_half_way_is_no_failure(app: FastAPI, world: Any) -> None:
+    messages = iter([{"type": "http.request", "body": b"--b\r\n", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [
+        (b"authorization", b"Bearer north"),
+        (b"content-type", FORM["content-type"].encode()),
+        (b"content-length", b"99"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/v1/documents", "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    assert sent == []
+    assert list(world.spool.iterdir()) == []
+
+
+def test_a_name_given_twice_does_not_replace_the_first(client: TestClient, world: Any) -> None:
+    files = [(b"/x/a.md", b"one"), (b"/y/a.md", b"two")]
+    body = b"".join(part("file", content, filename=name) for name, content in files) + b"--b--\r\n"
+    sent = client.post("/v1/documents", content=body, headers=FORM)
+    assert [row["name"] for row in sent.json()["documents"]] == ["a.md"]
+    assert "twice" in sent.json()["refused"][0]["problem"]["detail"]
+    assert list(world.blobs.values()) == [b"one"]
+
+
 def test_content_arrives_byte_for_byte(client: TestClient, world: Any) -> None:
     content = bytes(range(256)) * 700 + b"\r\n--c not the end\r\n--"
     body = part("file", content, filename="binaire é.bin".encode()) + b"--b--\r\n"
@@ -79,7 +139,7 @@ def test_content_arrives_byte_for_byte(client: TestClient, world: Any) -> None:
 def test_a_file_over_the_bound_is_refused_while_it_is_read(client: TestClient, world: Any) -> None:
     def pieces() -> Any:
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'
-        for _ in range(200):
+        for _ in range(400):
             yield b"x" * 1_000_000
 
     check_refused(client.post("/v1/documents", content=pieces(), headers=FORM), 413, "big.bin", "200,000")
@@ -95,7 +155,7 @@ def test_a_file_over_the_bound_is_refused_while_it_is_read(client: TestClient, w
         pytest.param(b"--b--\r\n", 422, "no file", id="no parts"),
         pytest.param(b"nonsense", 422, "cannot be read", id="nonsense"),
         pytest.param(part("file", b"half", filename=b"a.md"), 422, "breaks off", id="cut short"),
-        pytest.param(part("file", b"text") + b"--b--\r\n", 422, "'file' is not a field", id="a file without its name"),
+        pytest.param(part("file", b"text") + b"--b--\r\n", 422, "has no filename", id="a file without its name"),
         pytest.param(part("file", b"", filename=b"a.md") + b"--b--\r\n", 422, "empty", id="an empty file"),
         pytest.param(part("file", b"a", filename=b"") + b"--b--\r\n", 422, "name is empty", id="an empty name"),
         pytest.param(part("file", b"a", filename=b"\xff\xfe") + b"--b--\r\n", 422, "not UTF-8", id="a name that is not UTF-8"),
@@ -127,6 +187,12 @@ def test_a_file_over_the_bound_is_refused_while_it_is_read(client: TestClient, w
         ),
         pytest.param(
             part("metadata", b"[" * 50_000) + part("file", b"a", filename=b"a") + b"--b--\r\n", 422, "JSON", id="deep metadata"
+        ),
+        pytest.param(
+            part("metadata", b'{"a":' + b"[" * 30 + b"]" * 30 + b"}") + part("file", b"a", filename=b"a") + b"--b--\r\n",
+            422,
+            "deeper than 20",
+            id="metadata nested",
         ),
         pytest.param(
             part("metadata", b"x" * 70_000) + part("file", b"a", filename=b"a") + b"--b--\r\n",

@@ -31,14 +31,14 @@ def check(response: Any, status: int, *words: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "status", "word"),
     [
-        pytest.param(b"", 422, "the body", id="no body"),
+        pytest.param(b"", 422, "the body is empty", id="no body"),
         pytest.param(b"{", 422, "JSON", id="half a body"),
         pytest.param(b"[]", 422, "the body", id="a list"),
         pytest.param(b"null", 422, "the body", id="null"),
         pytest.param(b"{}", 422, "'question' is missing", id="no question"),
         pytest.param(b'{"question": ""}', 422, "empty", id="empty"),
         pytest.param(b'{"question": " \\n\\t"}', 422, "empty", id="blank"),
-        pytest.param(b'{"question": "?!"}', 422, "empty", id="no word in it"),
+        pytest.param(b'{"question": "?!"}', 422, "holds no word", id="no word in it"),
         pytest.param(b'{"question": 7}', 422, "question", id="a number"),
         pytest.param(b'{"question": "a\\u0000b"}', 422, "NUL", id="NUL"),
         pytest.param(b'{"question": "a\\ud800b"}', 422, "surrogate", id="lone surrogate"),
@@ -48,7 +48,14 @@ def check(response: Any, status: int, *words: str) -> dict[str, Any]:
         pytest.param(b'{"question": "a", "top_k": "9"}', 422, "top_k", id="top_k a text"),
         pytest.param(b'{"question": "a", "top_k": 1e400}', 422, "top_k", id="top_k infinite"),
         pytest.param(b'{"question": "a", "top_k": ' + b"9" * 5000 + b"}", 422, "number", id="top_k of 5000 digits"),
-        pytest.param(b'{"question": "a", "metadata": {"a": [1]}}', 422, "metadata", id="a list to filter by"),
+        pytest.param(
+            b'{"question": "a", "metadata": {"a": [1]}}', 422, "metadata.a: filter by a text", id="a list to filter by"
+        ),
+        pytest.param(b'{"question": "a", "metadata": {"a": NaN}}', 422, "metadata.a: nan", id="NaN to filter by"),
+        pytest.param(b'{"question": "a", "metadata": {"a": -1e999}}', 422, "metadata.a: -inf", id="infinity to filter by"),
+        pytest.param(
+            b'{"question": "a", "metadata": {"a": "\\u0000"}}', 422, "metadata.a: contains a NUL", id="NUL to filter by"
+        ),
         pytest.param(b'{"question": "a", "metadata": {"a\\u0000": 1}}', 422, "NUL", id="NUL in a filter"),
         pytest.param(b'{"question": "a", "collection": "\\u0000"}', 422, "NUL", id="NUL in a collection"),
         pytest.param(b'{"question": "a", "collectoin": "x"}', 422, "did you mean 'collection'?", id="a typo"),
@@ -121,10 +128,21 @@ def test_the_frameworks_own_refusals_are_problems_too(client: TestClient) -> Non
     refused = client.get("/v1/ask")
     check(refused, 405, "GET")
     assert refused.headers["allow"] == "POST"
+    assert client.put("/v1/documents").headers["allow"] == "GET, HEAD, POST"
+    assert client.put("/v1/documents/d1").headers["allow"] == "DELETE, GET, HEAD"
+    assert len(check(client.get("/" + "a" * 5_000), 404)["detail"]) < 300
+    check(client.get("/v1/documents?collection=%00"), 422, "collection: contains a NUL")
+    check(client.get("/v1/documents?after=%00"), 422, "after: contains a NUL")
     check(client.get("/v1/documents?limit=x"), 422, "limit")
     check(client.get("/v1/documents?limit=0"), 422, "limit")
     check(client.get("/v1/documents?state=lost"), 422, "state")
     check(client.get("/v1/documents?colection=a"), 422, "did you mean 'collection'?")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/v1/documents"])
+def test_head_is_possible_wherever_get_is(client: TestClient, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
 
 
 def test_a_database_that_is_away_is_503_with_retry_after(client: TestClient, world: Any) -> None:

@@ -79,3 +79,20 @@ async def test_what_a_crash_left_is_cleared_once_it_is_old(tmp_path: Path, conte
     os.utime(folder / "arriving-old", (0, 0))
     assert await FolderBlobs(folder).exists(digest)
     assert sorted(path.name for path in folder.glob("arriving-*")) == ["arriving-now"]
+
+
+async def test_bytes_are_unsettled_until_a_document_has_them(blobs: Blobs, content: Path) -> None:
+    digest, _ = await blobs.put(content)
+    assert await blobs.unsettled(older_than_s=0) == [digest]
+    assert await blobs.unsettled(older_than_s=60) == []
+    await blobs.settle(digest)
+    await blobs.settle(digest)
+    assert await blobs.unsettled(older_than_s=0) == []
+    await blobs.put(content)
+    assert await blobs.unsettled(older_than_s=0) == [], "they are known"
+
+
+async def test_deleted_bytes_are_not_unsettled(blobs: Blobs, content: Path) -> None:
+    digest, _ = await blobs.put(content)
+    await blobs.delete(digest)
+    assert await blobs.unsettled(older_than_s=0) == []

@@ -10,9 +10,9 @@ import pytest
 
 from pilotis.batch import ingest
 from pilotis.batch.embed import embed_waiting
-from pilotis.batch.ingest import MAX_ATTEMPTS, forget, parse_waiting, receive
+from pilotis.batch.ingest import MAX_ATTEMPTS, MAX_DEATHS, forget, parse_waiting, receive, sweep
 from pilotis.errors import Invalid, NotFound, Permanent, SetupError, Transient
-from pilotis.ports import Claim
+from pilotis.ports import Claim, NewDocument
 
 if TYPE_CHECKING:
     from unit.batch.conftest import Town
@@ -121,11 +121,12 @@ async def test_what_may_pass_is_tried_again_with_growing_pauses_then_given_up(
     document, _ = await town.send()
     while (await town.state(document))[0] != "failed":
         await parse_waiting(town.env, town.deps)
-    assert len(pauses) == MAX_ATTEMPTS
+    assert len(pauses) == MAX_ATTEMPTS == 12
     assert pauses[-1] is None
     for attempt, pause in enumerate(pauses[:-1], 1):
         assert pause is not None
-        assert 2**attempt / 2 <= pause <= 2**attempt
+        assert min(300, 2**attempt) / 2 <= pause <= min(300, 2**attempt)
+    assert sum(pause for pause in pauses if pause) > 600, "a disk may be full for minutes"
     assert (await town.state(document))[1] == f"given up after {MAX_ATTEMPTS} attempts: the parser was killed"
 
 
@@ -138,7 +139,7 @@ async def test_a_retry_says_why_it_waits(town: Town) -> None:
 
 async def test_a_document_that_takes_its_worker_down_again_and_again_is_given_up(town: Town) -> None:
     document, _ = await town.send()
-    for _ in range(MAX_ATTEMPTS):  # each of these workers died without a word
+    for _ in range(MAX_DEATHS + 1):  # each of these workers died without a word
         assert await town.documents.claim(lease_s=-1)
     await parse_waiting(town.env, town.deps)
     state, error = await town.state(document)
@@ -147,12 +148,29 @@ async def test_a_document_that_takes_its_worker_down_again_and_again_is_given_up
     assert town.parser.parsed == []
 
 
+async def test_patience_with_a_full_disk_is_not_taken_for_deaths(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "LONGEST_PAUSE_S", 0.0)
+    parse, tried = town.parser.parse, 0
+
+    async def full_for_a_while(path: Path, *, name: str, media_type: str) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried <= MAX_DEATHS + 2:
+            raise Transient("the disk is full")
+        return await parse(path, name=name, media_type=media_type)
+
+    monkeypatch.setattr(town.parser, "parse", full_for_a_while)
+    document, _ = await town.send()
+    await parse_waiting(town.env, town.deps)
+    assert (await town.state(document), tried) == (("embedding", None), MAX_DEATHS + 3)
+
+
 async def test_a_machine_that_is_not_ready_is_nobody_s_fault(town: Town) -> None:
     town.parser.failures["a.md"] = SetupError("the parser does not start")
     document, _ = await town.send()
     with pytest.raises(SetupError):
         await parse_waiting(town.env, town.deps)
-    assert (await town.state(document))[0] == "parsing"  # until its lease runs out
+    assert await town.state(document) == ("received", "the parser does not start")
 
 
 async def test_missing_bytes_are_waited_for(town: Town) -> None:
@@ -224,6 +242,44 @@ async def test_a_document_the_model_refuses_does_not_take_the_others_down(town: 
     assert await town.state(good) == ("indexed", None)
 
 
+@pytest.mark.parametrize("error", [Transient("nobody listens"), SetupError("the key is refused")])
+async def test_documents_say_that_the_model_is_away_until_it_is_back(
+    town: Town, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    embed = town.embedder.embed
+
+    async def away(texts: Sequence[str]) -> Any:
+        raise error
+
+    monkeypatch.setattr(town.embedder, "embed", away)
+    sent = [(await town.send(f"{n}.md", f"# Mile {n}\n\nThe bridge at mile {n}."))[0] for n in range(3)]
+    await parse_waiting(town.env, town.deps)
+    with pytest.raises(type(error)):
+        await embed_waiting(town.plan, replace(town.env, batch_emb=1), town.deps)
+    assert [await town.state(document) for document in sent] == [("embedding", str(error))] * 3
+    assert len(await town.documents.pending(10, lease_s=0)) == 3, "the passages are free at once"
+    monkeypatch.setattr(town.embedder, "embed", embed)
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr("pilotis.batch.embed.SHIFT_S", 0.001)
+    await embed_waiting(town.plan, replace(town.env, batch_emb=1), town.deps)
+    assert {(await town.state(document))[1] for document in sent} == {None}, (
+        "those behind the first do not wait for it any more"
+    )
+
+
+async def test_a_batch_is_taken_for_as_long_as_its_size_asks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases: list[float] = []
+
+    async def pending(limit: int, *, lease_s: float) -> list[Any]:
+        leases.append(lease_s)
+        return []
+
+    monkeypatch.setattr(town.documents, "pending", pending)
+    for size in (1, 64, 2048):
+        await embed_waiting(town.plan, replace(town.env, batch_emb=size), town.deps)
+    assert leases == [15.25, 31.0, 527.0]
+
+
 async def test_what_embedding_costs_is_in_the_ledger_per_document(town: Town) -> None:
     first, _ = await town.send("a.md", "one two three")
     second, _ = await town.send("b.md", "four five", bu="south")
@@ -262,7 +318,7 @@ async def test_vectors_survive_a_database_that_is_away_for_a_moment(town: Town, 
 async def test_a_crash_before_the_swap_is_made_good(town: Town) -> None:
     document, _ = await town.send()
     await parse_waiting(town.env, town.deps)
-    waiting = await town.documents.pending(10)
+    waiting = await town.documents.pending(10, lease_s=30)
     for (_, draft), vector in zip(town.documents._drafts(), await town.embedder.embed([p.text for p in waiting]), strict=True):
         draft.vector = vector  # stored, and then the worker died
     await embed_waiting(town.plan, town.env, town.deps)
@@ -290,3 +346,36 @@ async def test_bytes_that_a_crash_left_behind_are_found_by_the_worker(town: Town
     assert town.blobs.contents
     await parse_waiting(town.env, town.deps)
     assert town.blobs.contents == {}
+
+
+async def test_bytes_of_an_upload_that_died_are_swept_and_no_others(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = town.folder / "orphan"
+    path.write_text("stored, and then the process died")
+    orphan, _ = await town.blobs.put(path)
+    path.write_text("registered, and then the process died")
+    unsettled, _ = await town.blobs.put(path)
+    await town.documents.register(
+        NewDocument(bu="north", collection="default", name="c.md", sha256=unsettled, size=1, media_type="text/markdown")
+    )
+    document, _ = await town.send()
+    await sweep(town.deps)
+    assert orphan in town.blobs.contents, "an upload may be about to register it"
+    monkeypatch.setattr(ingest, "FORGOTTEN_S", 0.0)
+    await sweep(town.deps)
+    assert town.blobs.contents.keys() == {unsettled, document.sha256}
+    assert await town.blobs.unsettled(older_than_s=0) == []
+
+
+async def test_an_upload_of_bytes_that_are_being_swept_stores_them_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "FORGOTTEN_S", 0.0)
+    register = town.documents.register
+
+    async def register_late(document: Any) -> Any:
+        await sweep(town.deps)  # takes the bytes with it
+        assert document.sha256 not in town.blobs.contents
+        return await register(document)
+
+    monkeypatch.setattr(town.documents, "register", register_late)
+    document, _ = await town.send()
+    await sweep(town.deps)
+    assert document.sha256 in town.blobs.contents

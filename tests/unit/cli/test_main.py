@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilotis import __version__, cli
-from pilotis.cli import port, session
+from pilotis.cli import output, port, session
 from pilotis.cli.children import MAX_DEATHS, Children
 from pilotis.errors import ContractError, NotFound, Permanent, SetupError, Transient
 
@@ -113,10 +114,23 @@ def test_a_port_in_use_names_its_holder_and_the_way_out() -> None:
     port.require_free("127.0.0.1", number)
 
 
-@pytest.mark.parametrize(("host", "number", "word"), [("127.0.0.1", 99_999, "not a port"), ("192.0.2.1", 0, "cannot listen")])
+@pytest.mark.parametrize(
+    ("host", "number", "word"),
+    [("127.0.0.1", 99_999, "not a port"), ("127.0.0.1", 0, "not a port"), ("192.0.2.1", 54_321, "cannot listen")],
+)
 def test_an_impossible_address_is_said_so(host: str, number: int, word: str) -> None:
     with pytest.raises(SetupError, match=word):
         port.require_free(host, number)
+
+
+def test_amounts_in_json_have_no_exponent(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"nothing": Decimal("0E-12"), "little": Decimal("1.5E-7")})
+    assert json.loads(capsys.readouterr().out) == {"nothing": "0.000000000000", "little": "0.00000015"}
+
+
+def test_a_table_cell_stays_on_its_line_and_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("failed", "why"), [("a\nb\x1b[2J.md", "[red]é")])
+    assert capsys.readouterr().out.splitlines()[-1].split(" │ ") == ["a\\nb\\x1b[2J.md", "[red]é"]
 
 
 def wait_for(condition: Any) -> None:
@@ -145,12 +159,14 @@ def test_children_are_restarted_and_end_together(tmp_path: Path) -> None:
 
 def test_a_child_that_keeps_dying_is_an_error_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise SystemExit('no disk')\n")
+    (tmp_path / "log").write_text("what an earlier run said\n")
     with Children({**os.environ, "PYTHONPATH": str(tmp_path)}, tmp_path / "log") as children:
         child = children.start("the broken one", "broken")
         for death in range(1, MAX_DEATHS + 1):
             assert child.process is not None
             child.process.wait()
             assert "no disk" in (children.failed_to_start(child) or "")
+            assert "earlier" not in (children.failed_to_start(child) or "")
             if death < MAX_DEATHS:
                 children.watch()
         with pytest.raises(SetupError, match="the broken one ended"):

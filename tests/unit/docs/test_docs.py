@@ -16,7 +16,7 @@ import typer
 from pilotis.adapters.kreuzberg import media
 from pilotis.api import ask, documents, health, search
 from pilotis.api.upload import MAX_FILES
-from pilotis.batch import ingest, names
+from pilotis.batch import embed, ingest, names
 from pilotis.cli import app
 from pilotis.contract.load import parse
 from pilotis.contract.presets import PREFIXES, PROVIDERS
@@ -181,8 +181,10 @@ def test_figures_are_those_of_the_code(page: str, sentence: str) -> None:
 
 
 def test_counts_in_words_are_those_of_the_code() -> None:
-    """Written as "five times", "first six" and "up to three": whoever changes one changes its page."""
-    assert (ingest.MAX_ATTEMPTS, extract.PASSAGES_READ, extract.MOST_SPANS) == (5, 6, 3)
+    """Written as "twelve times", "five times", "first six" and "up to three": whoever changes one changes its page."""
+    assert (ingest.MAX_ATTEMPTS, ingest.MAX_DEATHS) == (12, 5)
+    assert (embed.LEASE_S, embed.LEASE_PER_PASSAGE_S, ingest.LONGEST_PAUSE_S, ingest.FORGOTTEN_S) == (15, 0.25, 300, 3600)
+    assert (extract.PASSAGES_READ, extract.MOST_SPANS) == (6, 3)
 
 
 @each_page

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotis.rag.lexical import DIMENSIONS, K1, PIVOT_TERMS, B, passage_weights, question_terms, term_id
+from pilotis.rag.lexical import DIMENSIONS, K1, PIVOT_TERMS, B, passage_weights, question_terms, term_id, terms
 
 
 def weights(text: str, language: str = "en", scope: str = "bu") -> dict[int, float]:
@@ -13,7 +13,9 @@ def weights(text: str, language: str = "en", scope: str = "bu") -> dict[int, flo
 
 
 def matches(question: str, passage: str, language: str) -> int:
-    return len(set(question_terms(question, languages=("en", "fr"), scope="bu")) & set(weights(passage, language)))
+    return len(
+        set(question_terms(question, language="en", languages=("en", "fr"), scope="bu")) & set(weights(passage, language))
+    )
 
 
 def test_a_passage_matches_by_the_stemming_of_its_own_language() -> None:
@@ -30,7 +32,7 @@ def test_accents_and_case_do_not_matter() -> None:
 
 def test_stop_words_carry_nothing() -> None:
     assert weights("what is the", "en") == {}
-    assert question_terms("qu'est-ce que c'est", languages=("fr",), scope="bu") == []
+    assert question_terms("qu'est-ce que c'est", language="fr", languages=("fr",), scope="bu") == []
 
 
 def test_weights_are_those_of_bm25() -> None:
@@ -50,8 +52,13 @@ def test_business_units_share_no_term() -> None:
     assert not set(weights("the same words", scope="a")) & set(weights("the same words", scope="b"))
 
 
+def test_the_stop_words_of_a_french_question_are_no_rare_words_of_an_english_index() -> None:
+    asked = question_terms("Qu'est-ce que la pseudonymisation ?", language="fr", languages=("fr", "en"), scope="bu")
+    assert asked == [term_id(terms("pseudonymisation", own)[0], own, "bu") for own in ("fr", "en")]
+
+
 def test_a_question_is_analysed_once_per_language_without_repeats() -> None:
-    terms = question_terms("docker docker", languages=("en", "fr"), scope="bu")
+    terms = question_terms("docker docker", language="en", languages=("en", "fr"), scope="bu")
     assert len(terms) == len(set(terms)) == 2
 
 

@@ -95,6 +95,10 @@ class PostgresDocuments:
                 await connection.execute(_INDEX[statement], fields)
             await connection.execute(_SQL["delete"], fields)
 
+    async def adopt(self, digests: Sequence[str]) -> None:
+        async with translated(), self._pool.connection() as connection:
+            await connection.execute(_SQL["adopt"], {"digests": list(digests)})
+
     async def reclaim(self, drop: Callable[[str], Awaitable[None]]) -> int:
         async with translated(), self._pool.connection() as connection:
             found = await (await connection.execute(_SQL["unreferenced"])).fetchall()
@@ -115,7 +119,7 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection:
             rows = connection.cursor(row_factory=dict_row)
             row = await (await rows.execute(_SQL["claim"], {"lease_s": lease_s})).fetchone()
-        return None if row is None else Claim(document=_document(row), version=row["version"])
+        return None if row is None else Claim(document=_document(row), version=row["version"], deaths=row["deaths"])
 
     async def renew(self, claim: Claim, *, lease_s: float) -> None:
         fields = {
@@ -152,7 +156,7 @@ class PostgresDocuments:
         fields = {
             "id": UUID(document_id),
             "version": version,
-            "error": error[:2000].replace("\0", ""),
+            "error": _storable(error),
             "retry_in_s": retry_in_s,
         }
         async with translated(), self._pool.connection() as connection, connection.transaction():
@@ -160,10 +164,17 @@ class PostgresDocuments:
             if done.rowcount:
                 await connection.execute(_INDEX["drop_drafts"], fields)
 
-    async def pending(self, limit: int) -> Sequence[Pending]:
+    async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
         async with translated(), self._pool.connection() as connection:
-            rows = await (await connection.execute(_INDEX["pending"], {"limit": limit})).fetchall()
+            rows = await (await connection.execute(_INDEX["pending"], {"limit": limit, "lease_s": lease_s})).fetchall()
         return [Pending(passage_id=p, document_id=str(d), version=v, bu=bu, text=text) for p, d, v, bu, text in rows]
+
+    async def postpone(self, waiting: Sequence[Pending], reason: str) -> None:
+        keys = sorted((UUID(pending.document_id), pending.version, pending.passage_id) for pending in waiting)
+        async with translated(), self._pool.connection() as connection:
+            async with connection.transaction(), connection.cursor() as cursor:
+                await cursor.executemany(_INDEX["put_back"], keys)
+            await connection.execute(_SQL["remark"], {"error": _storable(reason)})
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         # Sorted, so that two writers lock the same rows in the same order.
@@ -175,6 +186,7 @@ class PostgresDocuments:
             if vectors:
                 async with connection.transaction(), connection.cursor() as cursor:
                     await cursor.executemany(_INDEX["store_vector"], vectors)
+                await connection.execute(_SQL["remark"], {"error": None})  # vectors come again
                 ids = sorted({row[1] for row in vectors})
                 complete = await (await connection.execute(_INDEX["complete"], {"ids": ids})).fetchall()
             else:
@@ -225,8 +237,12 @@ def _main_language(cuts: Iterable[Cut]) -> str | None:
 
 
 def _document(row: DictRow) -> Document:
-    hidden = ("version", "next_try_at", "lease_until")
+    hidden = ("version", "next_try_at", "lease_until", "staged", "deaths")
     return Document(**{name: value for name, value in row.items() if name not in hidden} | {"id": str(row["id"])})
+
+
+def _storable(reason: str) -> str:
+    return reason[:2000].replace("\0", "")
 
 
 def _uuid(text: str) -> UUID | None:

@@ -61,7 +61,9 @@ class PostgresPassages:
         return {
             "generation": self._generation.id,
             "bu": query.bu,
-            "terms": question_terms(query.text, languages=languages, scope=query.bu) if lexical else [],
+            "terms": question_terms(query.text, language=query.language, languages=languages, scope=query.bu)
+            if lexical
+            else [],
             "vector": None if query.vector is None else vector_text(query.vector),
             "collection": query.collection,
             "metadata": Jsonb(dict(query.metadata)) if query.metadata else None,

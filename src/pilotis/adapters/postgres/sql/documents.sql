@@ -6,7 +6,7 @@ INSERT INTO document (id, bu, collection, name, sha256, size, media_type, metada
 VALUES (%(id)s, %(bu)s, %(collection)s, %(name)s, %(sha256)s, %(size)s, %(media_type)s, %(metadata)s)
 ON CONFLICT (bu, collection, name) DO UPDATE
 SET sha256 = excluded.sha256, size = excluded.size, media_type = excluded.media_type, metadata = excluded.metadata,
-    state = 'received', version = document.version + 1, error = NULL, attempts = 0,
+    state = 'received', version = document.version + 1, error = NULL, attempts = 0, deaths = 0, staged = NULL,
     next_try_at = now(), lease_until = NULL, received_at = now()
 WHERE (document.sha256, document.metadata) IS DISTINCT FROM (excluded.sha256, excluded.metadata) OR document.state = 'failed'
 RETURNING *
@@ -54,12 +54,17 @@ WHERE sha256 = %(sha256)s FOR UPDATE
 -- name: is_referenced
 SELECT EXISTS (SELECT FROM document WHERE sha256 = %(sha256)s)
 
+-- name: adopt
+INSERT INTO blob (sha256) SELECT DISTINCT unnest(%(digests)s::text[]) ON CONFLICT (sha256) DO NOTHING
+
 -- name: drop_blob
 DELETE FROM blob WHERE sha256 = %(sha256)s
 
 -- name: claim
 UPDATE document
-SET state = 'parsing', attempts = attempts + 1, lease_until = now() + make_interval(secs => %(lease_s)s)
+-- One that is still being parsed when its lease has run out took its worker with it.
+SET state = 'parsing', attempts = attempts + 1, deaths = deaths + (state = 'parsing')::integer,
+    lease_until = now() + make_interval(secs => %(lease_s)s)
 WHERE id = (
     SELECT id FROM document
     WHERE state IN ('received', 'parsing') AND next_try_at <= now() AND (lease_until IS NULL OR lease_until < now())
@@ -75,19 +80,28 @@ WHERE id = %(id)s AND version = %(version)s AND attempts = %(attempts)s AND stat
 
 -- name: staged
 UPDATE document
-SET state = 'embedding', lease_until = NULL, error = NULL, title = %(title)s, language = %(language)s, pages = %(pages)s
+SET state = 'embedding', lease_until = NULL, error = NULL,
+    staged = jsonb_build_object('title', %(title)s::text, 'language', %(language)s::text, 'pages', %(pages)s::integer)
 WHERE id = %(id)s
 
 -- name: fail
 UPDATE document
 SET state = CASE WHEN %(retry_in_s)s::float8 IS NULL THEN 'failed' ELSE 'received' END,
-    error = %(error)s, lease_until = NULL,
+    error = %(error)s, lease_until = NULL, staged = NULL,
     next_try_at = now() + make_interval(secs => coalesce(%(retry_in_s)s::float8, 0))
 WHERE id = %(id)s AND version = %(version)s AND state IN ('received', 'parsing', 'embedding')
 
+-- name: remark
+-- One order for all writers, and no waiting for those who write just now: it is said again at the next try.
+UPDATE document SET error = %(error)s::text
+WHERE id IN (
+    SELECT id FROM document WHERE state = 'embedding' AND error IS DISTINCT FROM %(error)s::text ORDER BY id FOR UPDATE SKIP LOCKED
+)
+
 -- name: published
 UPDATE document
-SET state = 'indexed', error = NULL, indexed_at = now(), passages = %(passages)s
+SET state = 'indexed', error = NULL, indexed_at = now(), passages = %(passages)s,
+    title = staged->>'title', language = staged->>'language', pages = (staged->>'pages')::integer, staged = NULL
 WHERE id = %(id)s
 
 -- name: waiting

@@ -13,7 +13,7 @@ WHERE draft.document_id = %(id)s AND passage.document_id = draft.document_id AND
   AND passage.indexed_text = draft.indexed_text AND entry.generation = %(generation)s
 
 -- name: pending
-UPDATE draft SET claimed_until = now() + interval '30 seconds'
+UPDATE draft SET claimed_until = now() + make_interval(secs => %(lease_s)s)
 WHERE (document_id, ordinal) IN (
     SELECT document_id, ordinal FROM draft
     WHERE embedding IS NULL AND (claimed_until IS NULL OR claimed_until < now())
@@ -22,6 +22,9 @@ WHERE (document_id, ordinal) IN (
     FOR UPDATE SKIP LOCKED
 )
 RETURNING passage_id, document_id, version, (SELECT bu FROM document WHERE document.id = document_id), indexed_text
+
+-- name: put_back
+UPDATE draft SET claimed_until = NULL WHERE document_id = %s AND version = %s AND passage_id = %s
 
 -- name: store_vector
 UPDATE draft SET embedding = %s WHERE document_id = %s AND version = %s AND passage_id = %s
