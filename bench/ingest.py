@@ -64,7 +64,7 @@ def run(source: Path, count: int, *, as_json: bool) -> None:
                 return await ingest(Path(folder), env, deps)
 
         async def alone(texts: list[str]) -> float:
-            async with open_deps(given, plan, env, addresses=addresses) as deps:
+            async with open_deps(given, plan, env, addresses=addresses, batch=True) as deps:
                 assert isinstance(deps.embedder, OnnxEmbedder)
                 return await bare(deps.embedder, texts, env.batch_emb)
 

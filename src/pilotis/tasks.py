@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             wiring.stack(given, plan, env) as servers,
             asyncio.Runner() as runner,
         ):
-            opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers)))
+            opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers, batch=True)))
             try:
                 if asked.queue == "ingest":
                     runner.run(_tidied(deps))

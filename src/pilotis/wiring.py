@@ -161,9 +161,18 @@ def child_environ(given: Settings, plan: Plan, env: Env, addresses: Addresses) -
 
 @asynccontextmanager
 async def open_deps(
-    given: Settings, plan: Plan, env: Env, *, addresses: Addresses, meter: Meter | None = None, connections: int = 1
+    given: Settings,
+    plan: Plan,
+    env: Env,
+    *,
+    addresses: Addresses,
+    meter: Meter | None = None,
+    connections: int = 1,
+    batch: bool = False,
 ) -> AsyncIterator[Deps]:
     """Open one of each, with that many connections to begin with; close all in reverse order, also where opening the next failed.
+
+    `batch` is for workers: the model then shares the cores instead of answering as fast as it can.
 
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
@@ -172,7 +181,7 @@ async def open_deps(
 
     folder = data_folder(given, plan, env)
     async with AsyncExitStack() as opened:
-        embedder = await asyncio.to_thread(_embedder, given, env)
+        embedder = await asyncio.to_thread(_embedder, given, env, batch=batch)
         opened.push_async_callback(embedder.close)
         generator = _generator(given, env, embedder)
         if generator:
@@ -231,14 +240,14 @@ async def _found(database_url: str) -> None:
         await postgres.migrate(database_url)
 
 
-def _embedder(given: Settings, env: Env) -> Embedder:
+def _embedder(given: Settings, env: Env, *, batch: bool) -> Embedder:
     wanted = env.embedder
     if wanted.provider == "local":
         # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         from pilotis.adapters.onnx import OnnxEmbedder
 
-        return OnnxEmbedder(model_cache(), min(2, os.cpu_count() or 1))
+        return OnnxEmbedder(model_cache(), min(2, os.cpu_count() or 1), spin=not batch)
     from pilotis.adapters.openai import OpenAIEmbedder
 
     return OpenAIEmbedder(

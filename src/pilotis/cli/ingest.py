@@ -14,7 +14,7 @@ import typer
 from pilotis.cli import output, session, workers
 from pilotis.cli.files import Found, find
 from pilotis.cli.progress import Progress
-from pilotis.errors import Refused, SetupError, Transient
+from pilotis.errors import PilotisError, Refused, SetupError, Transient
 
 if TYPE_CHECKING:
     from pilotis.derive.plan import Env
@@ -42,6 +42,8 @@ class Tally:
     waiting: dict[str, str] = field(default_factory=dict)
     """Id -> name of each document that is stored and was not indexed then, also from an earlier call."""
     offered: int = 0
+    finished: int = 0
+    """How many were indexed already and did not change."""
     indexed: int = 0
     passages: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -115,10 +117,10 @@ async def _store(found: Found, env: Env, deps: Deps, tally: Tally, where: Mappin
         try:
             document, changed = await _offer(path, name, env, deps, where)
         except (Refused, OSError) as error:
-            tally.failed.append((name, error.message if isinstance(error, Refused) else error.strerror or str(error)))
+            tally.failed.append((name, _reason_of(error)))
             given_up = 0
         except Transient as error:
-            tally.failed.append((name, error.message))
+            tally.failed.append((name, _reason_of(error)))
             given_up += 1
             if given_up >= TRIES:
                 raise
@@ -126,8 +128,16 @@ async def _store(found: Found, env: Env, deps: Deps, tally: Tally, where: Mappin
             tally.fates["unchanged" if not changed else "new" if document.indexed_at is None else "changed"] += 1
             if changed or document.state not in {"indexed", "failed"}:
                 tally.waiting[document.id] = name
+            else:
+                tally.finished += 1
             given_up = 0
         tally.offered += 1
+
+
+def _reason_of(error: PilotisError | OSError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{error.message}; {error.remedy}" if error.remedy else error.message
 
 
 async def _offer(path: Path, name: str, env: Env, deps: Deps, where: Mapping[str, Any]) -> tuple[Document, bool]:
@@ -167,9 +177,7 @@ async def _wait(
             answered = time.monotonic()
             failed, left = counts.get("failed", 0), sum(counts.values())
             tally.indexed = counts.get("indexed", 0)
-            progress.show(
-                stored=tally.offered, indexed=tally.indexed + tally.fates["unchanged"], failed=failed + len(tally.failed)
-            )
+            progress.show(stored=tally.offered, indexed=tally.indexed + tally.finished, failed=failed + len(tally.failed))
             if stored:
                 storing.result()
                 if tally.indexed + failed >= left:  # those deleted meanwhile are in neither

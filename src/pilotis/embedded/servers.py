@@ -50,6 +50,7 @@ log_line_prefix = '%m [%p] '
 log_timezone = 'UTC'
 timezone = 'UTC'
 jit = off
+autovacuum_naptime = 5s            # statistics follow an ingestion at once: the plan of a search depends on them
 default_text_search_config = 'pg_catalog.simple'
 """
 

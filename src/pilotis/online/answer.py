@@ -14,7 +14,7 @@ from pilotis.derive.cost import Work
 from pilotis.derive.plan import Env, Plan
 from pilotis.online.cite import Citation, Cited, cite
 from pilotis.online.rerank import Step, rerank
-from pilotis.online.search import Ask, find, read
+from pilotis.online.search import Ask, embed, look, read
 from pilotis.online.settle import Receipt, Tab
 from pilotis.online.timing import Stopwatch, counted
 from pilotis.online.write import Draft, begin, write
@@ -84,7 +84,10 @@ async def answer(ask: Ask, env: Env, plan: Plan, deps: Deps) -> AsyncGenerator[E
     with counted(deps.meter, "ask", watch) as outcome:
         question = read(ask, env)
         async with Tab(str(uuid.uuid4()), ask.bu, "answer", env=env, plan=plan, deps=deps) as tab:
-            hits = await find(ask, question, env, deps, tab=tab, watch=watch)
+            vector = await embed(question, env, deps, tab=tab, watch=watch)
+            if deps.generator is None and deps.reranker is None:
+                tab.close()
+            hits = await look(ask, question, vector, env, deps, watch=watch)
             hits, steps = await rerank(question, hits, env, deps, tab=tab, watch=watch)
             draft = begin(question, hits, env, deps, prompt_version=ask.prompt or env.prompt)
             yield Passages(tuple(draft.passages))

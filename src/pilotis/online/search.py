@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pilotis.derive.cost import Usage
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import Invalid, NotFound
@@ -15,6 +18,8 @@ from pilotis.online.timing import Stopwatch, counted
 from pilotis.ports import Deps, Hit, Query
 from pilotis.rag.question import Question, check_characters, parse
 from pilotis.rag.ranking import dense_weight
+
+Vector = NDArray[np.float32]
 
 MAX_TOP_K = 100
 MAX_COLLECTION_CHARACTERS = 200
@@ -57,7 +62,9 @@ async def search(ask: Ask, env: Env, plan: Plan, deps: Deps) -> Results:
     with counted(deps.meter, "search", watch) as outcome:
         question = read(ask, env)
         async with Tab(str(uuid.uuid4()), ask.bu, "search", env=env, plan=plan, deps=deps) as tab:
-            hits = await find(ask, question, env, deps, tab=tab, watch=watch)
+            vector = await embed(question, env, deps, tab=tab, watch=watch)
+            tab.close()
+            hits = await look(ask, question, vector, env, deps, watch=watch)
             with watch.stage("settle"):
                 receipt = await tab.settle()
         outcome.name = "answered" if hits else "not_found"
@@ -93,20 +100,24 @@ def read(ask: Ask, env: Env) -> Question:
     return parse(ask.text, languages=env.languages)
 
 
-async def find(ask: Ask, question: Question, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch) -> Sequence[Hit]:
-    """Embed the question and search the index once, best passage first.
+async def embed(question: Question, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch) -> Vector | None:
+    """The question's vector, put on the tab; None where words alone are searched."""
+    if _dense_weight(question, env, deps) == 0:
+        return None
+    with watch.stage("embed"):
+        vector: Vector = (await deps.embedder.embed([question.text]))[0]
+    tokens = deps.embedder.count_tokens(question.text)
+    tab.add(Usage(model=env.embedder.model, provider=env.embedder.provider, input_tokens=tokens, estimated=True))
+    return vector
+
+
+async def look(ask: Ask, question: Question, vector: Vector | None, env: Env, deps: Deps, *, watch: Stopwatch) -> Sequence[Hit]:
+    """Search the index once, best passage first.
 
     Without the flag `hybrid` one list alone is searched: by vectors, or by words where the model does not know the language.
 
     Raises NotFound where the collection does not exist or nothing at all was ingested.
     """
-    weight = _dense_weight(question, env, deps)
-    vector = None
-    if weight > 0:
-        with watch.stage("embed"):
-            vector = (await deps.embedder.embed([question.text]))[0]
-        tokens = deps.embedder.count_tokens(question.text)
-        tab.add(Usage(model=env.embedder.model, provider=env.embedder.provider, input_tokens=tokens, estimated=True))
     with watch.stage("search"):
         hits = await deps.passages.search(
             Query(
@@ -117,7 +128,7 @@ async def find(ask: Ask, question: Question, env: Env, deps: Deps, *, tab: Tab, 
                 top_k=ask.top_k or env.top_k,
                 collection=ask.collection,
                 metadata=ask.metadata,
-                dense_weight=weight,
+                dense_weight=_dense_weight(question, env, deps),
             )
         )
     if not hits:

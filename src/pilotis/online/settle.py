@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import TracebackType
@@ -47,20 +47,32 @@ class Tab:
         self._bu, self._env, self._plan, self._deps = bu, env, plan, deps
         self._kind: Kind = kind
         self._usages: list[Usage] = []
+        self._closed: Receipt | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._settled = False
 
     def add(self, usage: Usage) -> None:
         """Put the consumption of one model call on the tab."""
+        assert self._closed is None, "the tab is closed"
         self._usages.append(usage)
+
+    def close(self) -> None:
+        """Nothing more will be consumed: the event is on its way to the ledger while the request goes on. `settle` waits for it."""
+        self._closed = self._receipt()
+        self._storing = asyncio.ensure_future(self._store(self._closed))
 
     async def settle(self, work: Work | None = None) -> Receipt:
         """Store the event, then say what it cost, and with `work` what it would have cost elsewhere.
 
         Raises what the ledger raises: the request must then not be acknowledged.
         """
-        receipt = self._receipt(elsewhere(work, self._env.name, self._plan) if work else {})
-        await _undisturbed(self._store(receipt))
-        return receipt
+        if self._storing is None or _failed(self._storing):
+            self.close()
+        assert self._closed is not None
+        assert self._storing is not None
+        others = elsewhere(work, self._env.name, self._plan) if work else {}
+        await _undisturbed(self._storing)
+        return replace(self._closed, elsewhere_eur=others)
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,7 +89,7 @@ class Tab:
                 raise
             error.add_note(f"and what it cost could not be stored: {unsettled.message}")
 
-    def _receipt(self, others_eur: Mapping[str, Decimal | None]) -> Receipt:
+    def _receipt(self) -> Receipt:
         lines = [price(usage, self._plan.book, self._plan.fx) for usage in self._usages]
         return Receipt(
             usages=tuple(self._usages),
@@ -85,7 +97,7 @@ class Tab:
             priced=all(line.priced for line in lines),
             price_book=self._plan.book.id,
             fx=next((line.fx for line in lines if line.fx), None),
-            elsewhere_eur=others_eur,
+            elsewhere_eur={},
             at=datetime.now(UTC),
         )
 
@@ -122,9 +134,12 @@ class Tab:
                     self._deps.meter.count("rag_tokens_total", tokens, model=usage.model, **{"class": part})
 
 
-async def _undisturbed(work: Coroutine[object, object, None]) -> None:
-    """Finish `work` though this task is being cancelled, however often; then let the cancellation go on."""
-    task = asyncio.ensure_future(work)
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+async def _undisturbed(task: asyncio.Task[None]) -> None:
+    """Wait for `task` though this one is being cancelled, however often; then let the cancellation go on."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

@@ -38,6 +38,9 @@ class OnnxEmbedder:
     it is batched with, to float32 rounding. Calls may be concurrent and come from several event loops: the model runs one
     small batch at a time, and a call for a single text goes before what remains of larger ones.
 
+    With `spin` the model's threads wait for each other awake while it runs: a question takes 3.1 ms instead of 5.3 on two idle
+    cores. Without, they sleep: beside a process that keeps one of the two cores busy, a batch goes 1.5 times as fast.
+
     Raises SetupError where the model's wheel is missing or altered or the cache cannot be written.
     """
 
@@ -45,12 +48,12 @@ class OnnxEmbedder:
     dimension = 384
     languages: frozenset[str] | None = frozenset({"en"})
 
-    def __init__(self, cache: Path, threads: int) -> None:
+    def __init__(self, cache: Path, threads: int, *, spin: bool = True) -> None:
         self._tokenizer = Tokenizer.from_str(read_tokenizer())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._end = self._tokenizer.encode("").ids[-1]
-        self._session = _open_session(place(cache) / GRAPH, threads)
+        self._session = _open_session(place(cache) / GRAPH, threads, spin=spin)
         self._turns = Turns("embedder")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -113,13 +116,13 @@ def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def _open_session(graph: Path, threads: int) -> Any:
+def _open_session(graph: Path, threads: int, *, spin: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Idle threads sleep: spinning gains 4 % on an idle machine and costs 40 % where a database shares the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base class of their own
