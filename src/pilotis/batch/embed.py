@@ -17,7 +17,7 @@ from pilotis.derive.plan import Env, Plan
 from pilotis.errors import Permanent, SetupError, Transient
 from pilotis.ports import CostEvent, Deps, Pending
 
-SHIFT_S = 2.0
+SHIFT_S = 5.0
 """How long one call works before it lets the queue breathe: a worker that is asked to end does so between two calls."""
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 LEASE_S, LEASE_PER_PASSAGE_S = 15.0, 0.25
@@ -35,36 +35,51 @@ async def embed_waiting(plan: Plan, env: Env, deps: Deps) -> bool:
     """
     ends = time.monotonic() + SHIFT_S
     await deps.documents.publish(())
-    while time.monotonic() < ends:
-        waiting = await deps.documents.pending(env.batch_emb, lease_s=LEASE_S + LEASE_PER_PASSAGE_S * env.batch_emb)
-        if not waiting:
-            return False
-        try:
-            embedded = await _embed(waiting, plan, env, deps)
-        except (Transient, SetupError) as error:
-            await deps.documents.postpone(waiting, error.message)
-            raise
-        await _patiently(lambda embedded=embedded: deps.documents.publish(embedded))  # type: ignore[misc]
+    keeping: asyncio.Task[None] | None = None
+    try:
+        while time.monotonic() < ends:
+            waiting = await deps.documents.pending(env.batch_emb, lease_s=LEASE_S + LEASE_PER_PASSAGE_S * env.batch_emb)
+            if not waiting:
+                return False
+            try:
+                embedded = await _embed(waiting, deps)
+            except (Transient, SetupError) as error:
+                await deps.documents.postpone(waiting, error.message)
+                raise
+            if keeping:
+                await keeping
+            # The database takes these in while the model reads the next ones.
+            keeping = asyncio.create_task(_keep(embedded, plan, env, deps))
+    finally:
+        if keeping:
+            await keeping
     return True
 
 
-async def _embed(waiting: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -> Embedded:
+async def _embed(waiting: Sequence[Pending], deps: Deps) -> Embedded:
     """Vectors of the batch; where the model refuses it, of each document by itself, so that one does not take others down."""
-    documents: dict[tuple[str, int], list[Pending]] = {}
-    for passage in waiting:
-        documents.setdefault((passage.document_id, passage.version), []).append(passage)
     try:
-        vectors = await deps.embedder.embed([passage.text for passage in waiting])
-        embedded = list(zip(waiting, vectors, strict=True))
+        return list(zip(waiting, await deps.embedder.embed([passage.text for passage in waiting]), strict=True))
     except Permanent as error:
+        documents = _by_document(waiting)
         if len(documents) > 1:
-            return [pair for passages in documents.values() for pair in await _embed(passages, plan, env, deps)]
+            return [pair for passages in documents.values() for pair in await _embed(passages, deps)]
         ((document_id, version),) = documents
         await deps.documents.fail(document_id, version, error.message)
         return []
-    for passages in documents.values():
+
+
+async def _keep(embedded: Embedded, plan: Plan, env: Env, deps: Deps) -> None:
+    for passages in _by_document([passage for passage, _ in embedded]).values():
         await _book(passages, plan, env, deps)
-    return embedded
+    await _patiently(lambda: deps.documents.publish(embedded))
+
+
+def _by_document(waiting: Sequence[Pending]) -> dict[tuple[str, int], list[Pending]]:
+    documents: dict[tuple[str, int], list[Pending]] = {}
+    for passage in waiting:
+        documents.setdefault((passage.document_id, passage.version), []).append(passage)
+    return documents
 
 
 async def _book(passages: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -> None:
