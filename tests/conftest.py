@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pilotis.embedded import Addresses
+
+# A submission is judged by the same examples each time; new ones are looked for where a person is there to read them.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
 
 _databases = itertools.count(1)
 

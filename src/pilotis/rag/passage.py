@@ -138,9 +138,10 @@ def _sections(text: str) -> Iterator[_Section]:
     body: list[Block] = []
     lone: list[Block] = []
     for block in blocks(text):
+        if not _LETTER.search(text, block.start, block.end):
+            continue  # rules, borders, and headings made of them
         if block.kind != "heading":
-            if _LETTER.search(text, block.start, block.end):
-                body.append(block)
+            body.append(block)
             continue
         leaf = [heading] if heading is not None and not body and block.level <= heading.level else []
         lone += leaf

@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pilotis.rag.blocks import blocks, heading_text
@@ -51,6 +51,8 @@ def test_every_letter_is_in_a_passage_or_a_heading(text: str) -> None:
 
 
 @given(DOCUMENTS)
+@example("# One\n---\n---")
+@example("    indented\n---")
 @settings(max_examples=200, deadline=None)
 def test_every_heading_is_in_a_path_or_a_passage(text: str) -> None:
     passages = sliced(text)
