@@ -72,6 +72,7 @@ async def read_form(request: Request, folder: Path, *, max_file_bytes: int) -> t
     finally:
         form.close()
     if not form.ended:
+        form.check_size()
         raise Invalid("the form breaks off before its end", remedy="send it again")
     return form.files, form.fields
 
@@ -109,6 +110,11 @@ class _Form:
     def close(self) -> None:
         if self._file:
             self._file.close()
+
+    def check_size(self) -> None:
+        """Raises Invalid (413) where the file that came last, perhaps in part, is too large."""
+        if self._file and self._size > self._limit:
+            raise too_large(f"{self._file_name!r}", self._limit, f"at least {self._size:,} bytes", remedy="split the file")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
