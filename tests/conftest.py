@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from pilotis.embedded import Addresses
+
+# A shell that runs this in the background leaves SIGINT ignored, and so would every program started here: Ctrl-C is tested too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A submission is judged by the same examples each time; new ones are looked for where a person is there to read them.
 settings.register_profile("ci", derandomize=True)
