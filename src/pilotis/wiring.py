@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pilotis.ports import Deps, Embedder, Generator, Meter, Reranker
 
 DEFAULT_ENV = "dev"
+ABANDONED_S = 6 * 3600.0
 
 Probe = Callable[[], Awaitable[object]]
 """Returns where a part of the service answers, and raises where it does not."""
@@ -51,7 +54,7 @@ class Service:
 
     deps: Deps
     probes: Mapping[str, Probe]
-    """Postgres, Redis and the model, by the name that `/readyz` shows."""
+    """Postgres, Redis and a model of this process, by the name that `/readyz` shows."""
     exposition: Callable[[], bytes]
     """The metrics in Prometheus' text format."""
     spool: Path
@@ -215,22 +218,37 @@ async def open_deps(
 @asynccontextmanager
 async def open_service(given: Settings, plan: Plan, env: Env, *, addresses: Addresses) -> AsyncIterator[Service]:
     """`open_deps` with what the API needs besides."""
-    from pilotis.adapters import celery, prometheus
+    from pilotis.adapters import prometheus
 
     meter: PrometheusMeter = prometheus.PrometheusMeter(plan, env)
     spool = data_folder(given, plan, env) / "spool"
     spool.mkdir(parents=True, exist_ok=True)
+    clear_spool(spool)
     async with open_deps(given, plan, env, addresses=addresses, meter=meter, connections=env.pool_min) as deps:
         yield Service(
             deps=deps,
-            probes={
-                "postgres": deps.documents.waiting,
-                "redis": lambda: celery.ping(addresses.redis_url),
-                "model": lambda: deps.embedder.embed(["ready"]),
-            },
+            probes=probes(deps, env, addresses),
             exposition=meter.exposition,
             spool=spool,
         )
+
+
+def probes(deps: Deps, env: Env, addresses: Addresses) -> Mapping[str, Probe]:
+    """What `/readyz` asks. It takes no key and is asked every few seconds: a remote model, which is paid, is not asked."""
+    from pilotis.adapters import celery
+
+    found: dict[str, Probe] = {"postgres": deps.documents.waiting, "redis": lambda: celery.ping(addresses.redis_url)}
+    if env.embedder.provider == "local":
+        found["model"] = lambda: deps.embedder.embed(["ready"])
+    return found
+
+
+def clear_spool(spool: Path) -> None:
+    """Remove uploads whose process was killed: none lasts for so long."""
+    for left in spool.iterdir():
+        with suppress(FileNotFoundError):  # another process tidies too
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 async def _found(database_url: str) -> None:

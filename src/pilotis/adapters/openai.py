@@ -216,20 +216,20 @@ class OpenAIEmbedder:
         lengths = {len(row) for row in rows}
         if len(rows) != expected or len(lengths) != 1:
             raise Permanent(
-                f"{self.name} at {self._remote.address} returned {len(rows)} vectors for {expected} texts, of lengths {sorted(lengths)}",
+                self._remote.says(f"returned {len(rows)} vectors for {expected} texts, of lengths {sorted(lengths)}"),
                 remedy="check that base_url and the model's name point at an embedding model",
             )
         (length,) = lengths
         if length != self.dimension:
             raise SetupError(
-                f"{self.name} at {self._remote.address} returns vectors of {length} numbers, the contract says {self.dimension}",
+                self._remote.says(f"returns vectors of {length} numbers, the contract says {self.dimension}"),
                 remedy=f"set the embedder's dimension to {length} in the contract",
             )
         vectors = np.asarray(rows, np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
             raise Permanent(
-                f"{self.name} at {self._remote.address} returned a vector without direction",
+                self._remote.says("returned a vector without direction"),
                 remedy="check the model's server: its vectors hold zeros, NaN or infinity only",
             )
         return np.asarray(vectors / norms, np.float32)
@@ -262,14 +262,13 @@ class _Heard:
 
     def fault(self, remote: Remote) -> PilotisError | None:
         """Say what is wrong with a stream that ended without an error, if anything."""
-        who = f"{remote.model} at {remote.address}"
         if not self.began:
             return translate(ValueError("a stream without a single chunk"), remote)
         if self.finish is None:
-            return Transient(f"{who} broke off in the middle of its answer", remedy="try again")
+            return Transient(remote.says("broke off in the middle of its answer"), remedy="try again")
         if not self.answered:
             raised = "raise tok_out_max" if self.finish == "length" else "rephrase the question or choose another model"
-            return Permanent(f"{who} wrote no answer (finish_reason {self.finish})", remedy=raised)
+            return Permanent(remote.says(f"wrote no answer (finish_reason {self.finish})"), remedy=raised)
         return None
 
 

@@ -51,6 +51,10 @@ class Remote:
         url = urlsplit(self.base_url or OPENAI_URL)
         return f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}{url.path}"
 
+    def says(self, what: str, detail: str = "") -> str:
+        """The text of an error: before the colon what a caller of ours may know, behind it what is for the operator."""
+        return f"{self.model} {what}: {self.address}{detail and f', {detail}'}"
+
     def open(self, *, total_s: float) -> openai.AsyncOpenAI:
         """Return a client that neither retries nor reads the environment."""
         return openai.AsyncOpenAI(
@@ -90,45 +94,47 @@ async def retried(attempt: Callable[[], Awaitable[T]], remote: Remote, *, within
 def late(remote: Remote, within_s: float, *, missing: str = "an answer") -> Transient:
     """Build the error for a server that kept us waiting."""
     return Transient(
-        f"{remote.model} at {remote.address} did not send {missing} within {within_s:g} s",
+        remote.says(f"did not send {missing} within {within_s:g} s"),
         remedy="try again; if it lasts, raise perf.first_byte_s or perf.total_s in the contract",
     )
 
 
 def translate(error: Exception, remote: Remote, *, tried: int = 1) -> PilotisError:
     """Say in our words what went wrong: what to set up, what to try later, what cannot help."""
-    who = f"{remote.model} at {remote.address}"
     if isinstance(error, openai.APITimeoutError):
-        return Transient(f"{who} did not answer in time", remedy="try again; look whether the server is overloaded")
+        return Transient(remote.says("did not answer in time"), remedy="try again; look whether the server is overloaded")
     if isinstance(error, openai.APIConnectionError):
         cause = _quote(str(error.__cause__ or error), remote)
-        return Transient(f"{who} cannot be reached: {cause}", remedy=f"check that a server listens at {remote.address}")
+        return Transient(remote.says("cannot be reached", cause), remedy="check that a server listens there")
     if isinstance(error, openai.APIStatusError):
-        return _of_status(error, remote, who, tried)
+        return _of_status(error, remote, tried)
     if isinstance(error, openai.APIError):  # reported inside a stream that began well
-        return Transient(f"{who} broke off: {_quote(error.message, remote)}", remedy="try again")
+        return Transient(remote.says("broke off", _quote(error.message, remote)), remedy="try again")
     return Permanent(
-        f"{who} answered something that is not the OpenAI protocol: {_quote(str(error), remote)}",
+        remote.says("answered something that is not the OpenAI protocol", _quote(str(error), remote)),
         remedy="check that base_url points at an OpenAI-compatible API, often a path that ends in /v1",
     )
 
 
-def _of_status(error: openai.APIStatusError, remote: Remote, who: str, tried: int) -> PilotisError:
+def _of_status(error: openai.APIStatusError, remote: Remote, tried: int) -> PilotisError:
     status, said = error.status_code, _quote(error.message, remote)
     if status in (401, 403):
         variable = remote.key_env or "the key's variable"
         fault = "refused the key" if remote.key else "asks for a key and none is set"
-        return SetupError(f"{who} {fault} ({status})", remedy=f"set {variable} to a key that may use {remote.model}")
+        return SetupError(remote.says(f"{fault} ({status})"), remedy=f"set {variable} to a key that may use {remote.model}")
     if status == 404:
-        return Permanent(f"{who} is not there: {said}", remedy="correct the model's name or its base_url in the contract")
+        return Permanent(remote.says("is not there", said), remedy="correct the model's name or its base_url in the contract")
     if status == 429 and error.code == "insufficient_quota":
-        return Permanent(f"{who}: the account has no credit left", remedy="settle it with the provider, then ask again")
+        return Permanent(remote.says("has no credit left on its account"), remedy="settle it with the provider, then ask again")
     if _passing(error):
         after_s = _retry_after_s(error)
-        text = f"{who} is overloaded (429)" if status == 429 else f"{who} failed ({status}): {said}"
-        times = f", tried {tried} times" if tried > 1 else ""
-        return Transient(f"{text}{times}", remedy="try again later", retry_after_s=after_s if after_s is not None else 5.0)
-    return Permanent(f"{who} refused the request ({status}): {said}", remedy="shorten the request or correct the contract")
+        what = "is overloaded (429)" if status == 429 else f"failed ({status})"
+        times = f"tried {tried} times" if tried > 1 else ""
+        detail = ", ".join(filter(None, ("" if status == 429 else said, times)))
+        return Transient(
+            remote.says(what, detail), remedy="try again later", retry_after_s=after_s if after_s is not None else 5.0
+        )
+    return Permanent(remote.says(f"refused the request ({status})", said), remedy="shorten the request or correct the contract")
 
 
 def _passing(error: Exception) -> bool:

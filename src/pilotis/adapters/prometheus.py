@@ -90,7 +90,7 @@ def _foreseeable(env: Env) -> Iterable[tuple[str, dict[str, str]]]:
         yield "rag_queue_oldest_seconds", {"queue": queue}
     for model, plane in product({env.llm.model, env.embedder.model}, ("online", "batch")):
         yield "rag_cost_eur_total", {"plane": plane, "bu": "default", "model": model}
-    for model in {env.llm.model, env.embedder.model}:
+    for model in {one.model for one in (env.llm, env.embedder, env.reranker) if one}:
         yield "rag_cost_unpriced_total", {"model": model}
         for token_class in ("input", "cached", "output"):
             yield "rag_tokens_total", {"model": model, "class": token_class}

@@ -106,7 +106,7 @@ async def answer(ask: Ask, env: Env, plan: Plan, deps: Deps) -> AsyncGenerator[E
             language=question.language,
             citations=cited.citations,
             receipt=receipt,
-            timings_ms=watch.stop(),
+            timings_ms=watch.milliseconds(),
             env=env.name,
             model=env.llm.model,
             prompt=draft.prompt.version if draft.prompt else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from pilotis.online.settle import Tab
 from pilotis.online.timing import Stopwatch
 from pilotis.ports import Deps, Hit
 from pilotis.rag.question import Question
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,9 @@ async def rerank(
         with watch.stage("rerank"):
             scores = await deps.reranker.rerank(question.text, [hit.text for hit in hits])
     except (Transient, Permanent, SetupError) as error:
-        return hits, (Step(name="rerank", outcome="skipped", reason=error.message),)
+        # Behind the colon stands where the reranker was sought, which is for the operator.
+        log.warning("the reranker is skipped: %s", error.message)
+        return hits, (Step(name="rerank", outcome="skipped", reason=error.message.partition(": ")[0]),)
     tab.add(_usage(question, hits, env, deps))
     order = sorted(range(len(hits)), key=lambda position: -scores[position])
     return [replace(hits[position], score=float(scores[position])) for position in order], ()

@@ -68,7 +68,7 @@ async def search(ask: Ask, env: Env, plan: Plan, deps: Deps) -> Results:
             with watch.stage("settle"):
                 receipt = await tab.settle()
         outcome.name = "answered" if hits else "not_found"
-    return Results(id=tab.id, hits=tuple(hits), language=question.language, receipt=receipt, timings_ms=watch.stop())
+    return Results(id=tab.id, hits=tuple(hits), language=question.language, receipt=receipt, timings_ms=watch.milliseconds())
 
 
 def read(ask: Ask, env: Env) -> Question:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self
 
-from pilotis.derive.cost import Usage, Work, elsewhere, price
+from pilotis.derive.cost import Priced, Usage, Work, elsewhere, price
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import PilotisError
 from pilotis.ports import CostEvent, Deps
@@ -80,7 +80,7 @@ class Tab:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._settled or not self._usages:
+        if self._settled or (not self._usages and self._storing is None):
             return
         try:
             await self.settle()
@@ -90,7 +90,7 @@ class Tab:
             error.add_note(f"and what it cost could not be stored: {unsettled.message}")
 
     def _receipt(self) -> Receipt:
-        lines = [price(usage, self._plan.book, self._plan.fx) for usage in self._usages]
+        lines = [self._price(usage) for usage in self._usages]
         return Receipt(
             usages=tuple(self._usages),
             cost_eur=sum((line.cost_eur for line in lines), Decimal(0)),
@@ -100,6 +100,9 @@ class Tab:
             elsewhere_eur={},
             at=datetime.now(UTC),
         )
+
+    def _price(self, usage: Usage) -> Priced:
+        return price(usage, self._plan.book, self._plan.fx)
 
     async def _store(self, receipt: Receipt) -> None:
         model = self._env.llm.model if self._kind == "answer" else self._env.embedder.model
@@ -121,9 +124,9 @@ class Tab:
         await self._deps.ledger.append(event)
         self._settled = True
         self._deps.meter.count("rag_cost_eur_total", float(receipt.cost_eur), plane="online", bu=self._bu, model=model)
-        if not receipt.priced:
-            self._deps.meter.count("rag_cost_unpriced_total", model=model)
         for usage in receipt.usages:
+            if not self._price(usage).priced:
+                self._deps.meter.count("rag_cost_unpriced_total", model=usage.model)
             parts = {
                 "input": usage.input_tokens - usage.cached_tokens,
                 "cached": usage.cached_tokens,

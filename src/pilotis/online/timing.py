@@ -43,16 +43,19 @@ class Stopwatch:
         """Seconds spent in `stage` so far, or since the request began."""
         return time.perf_counter() - self._started if stage is None else self._stages.get(stage, 0.0)
 
-    def stop(self) -> Mapping[str, float]:
-        """Report each stage to the meter; return milliseconds by stage, and `total`."""
+    def report(self) -> None:
+        """Tell the meter of each stage."""
         for name, seconds in self._stages.items():
             self._meter.observe("rag_stage_seconds", seconds, stage=name)
+
+    def milliseconds(self) -> Mapping[str, float]:
+        """By stage, and `total`."""
         return {name: round(seconds * 1e3, 3) for name, seconds in (*self._stages.items(), ("total", self.elapsed_s()))}
 
 
 @contextmanager
 def counted(meter: Meter, kind: str, watch: Stopwatch) -> Iterator[Outcome]:
-    """Count one request and its time, under the outcome set inside or under how it ended: `refused`, `failed`, or `left`."""
+    """Count one request, its time and that of its stages, under the outcome set inside or under how it ended: `refused`, `failed`, or `left`."""
     outcome = Outcome()
     try:
         yield outcome
@@ -65,6 +68,7 @@ def counted(meter: Meter, kind: str, watch: Stopwatch) -> Iterator[Outcome]:
     finally:
         meter.count("rag_requests_total", kind=kind, outcome=outcome.name)
         meter.observe("rag_request_seconds", watch.elapsed_s(), kind=kind)
+        watch.report()
 
 
 async def timely(

@@ -27,7 +27,6 @@ class Draft:
     text: str = ""
     spans: Sequence[Span] = ()
     """Where extracted sentences stand in their passages."""
-    first_piece_s: float | None = None
 
 
 def begin(question: Question, hits: Sequence[Hit], env: Env, deps: Deps, *, prompt_version: str) -> Draft:
@@ -55,9 +54,8 @@ async def write(draft: Draft, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatc
         pieces = _generated(draft.prompt, deps.generator, env, deps, tab=tab, watch=watch)
     async with aclosing(pieces):
         async for piece in pieces:
-            if draft.first_piece_s is None:
-                draft.first_piece_s = watch.elapsed_s()
-                deps.meter.observe("rag_first_byte_seconds", draft.first_piece_s)
+            if not draft.text:
+                deps.meter.observe("rag_first_byte_seconds", watch.elapsed_s())
             draft.text += piece
             yield piece
 

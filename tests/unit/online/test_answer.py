@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotis.derive.cost import Usage
+from pilotis.derive.plan import Llm
 from pilotis.errors import ContractError, Invalid, NotFound, Permanent, Transient
 from pilotis.online.answer import Ask, Done, Passages, Token, answer
 from pilotis.testing.online import MemoryLedger, OverlapReranker, ScriptedGenerator
@@ -81,7 +82,8 @@ async def test_an_answer_says_what_it_would_have_cost_elsewhere(world: World) ->
     done, _ = await world.answer("How long is a backup kept?")
     assert set(done.receipt.elsewhere_eur) == set(world.plan.envs) - {"dev"}
     prod = done.receipt.elsewhere_eur["prod"]
-    assert prod is None or prod > Decimal("0.0001")
+    assert prod is not None
+    assert prod > Decimal("0.0001")
 
 
 async def test_an_unknown_price_is_never_a_silent_zero(world: World) -> None:
@@ -92,6 +94,23 @@ async def test_an_unknown_price_is_never_a_silent_zero(world: World) -> None:
     assert not done.receipt.priced
     assert not next(iter(world.ledger.events.values())).priced
     assert world.meter.total("rag_cost_unpriced_total") == 1
+
+
+async def test_the_model_without_a_price_is_the_one_that_is_counted(world: World) -> None:
+    world.generator = paid("Thirty days [1].")
+    world.reranker = OverlapReranker()
+    world.changes = {"rerank": True, "reranker": Llm(model="overlap", provider="nobody")}
+    await world.answer("How long is a backup kept?")
+    assert world.meter.total("rag_cost_unpriced_total", model="overlap") == 1
+    assert world.meter.total("rag_cost_unpriced_total", model="gpt-4o-mini") == 0
+
+
+async def test_the_stages_of_a_request_that_failed_are_measured(world: World) -> None:
+    world.generator = ScriptedGenerator(Transient("the model is away"))
+    with pytest.raises(Transient):
+        await world.events("How long is a backup kept?")
+    measured = {dict(labels)["stage"] for name, labels in world.meter.values if name == "rag_stage_seconds"}
+    assert measured == {"embed", "search", "generate"}
 
 
 async def test_marks_that_point_nowhere_are_removed_and_reported(world: World) -> None:
@@ -229,7 +248,7 @@ async def test_a_reranker_decides_the_order(world: World) -> None:
 
 
 async def test_a_reranker_that_fails_is_skipped_and_the_answer_says_why(world: World) -> None:
-    world.reranker = OverlapReranker(error=Transient("the reranker is overloaded"))
+    world.reranker = OverlapReranker(error=Transient("the reranker is overloaded: http://10.1.2.3/v1"))
     world.changes = {"rerank": True}
     done, _ = await world.answer("How long is the backup of the database kept?")
     assert done.found

@@ -3,8 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pilotis.errors import NotFound
 from pilotis.online.search import Ask, search
 from pilotis.rag.ranking import dense_weight
+from pilotis.testing.online import MemoryLedger
 
 if TYPE_CHECKING:
     from unit.online.conftest import World
@@ -50,3 +54,12 @@ async def test_without_hybrid_one_list_alone_is_searched(world: World) -> None:
     assert english.vector is not None
     assert french.dense_weight == 0
     assert french.vector is None
+
+
+async def test_a_search_that_consumed_nothing_is_in_the_ledger_too_before_it_is_refused(world: World) -> None:
+    world.ledger = MemoryLedger(delay_s=0.01)
+    ask = Ask(bu="legal", text="Combien de jours de congés par an ?", collection="nothing")
+    with pytest.raises(NotFound, match="nothing"):
+        await search(ask, replace(world.env, hybrid=False), world.plan, world.deps)
+    (event,) = world.ledger.events.values()
+    assert event.usage["calls"] == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from pilotis import wiring
 from pilotis.contract.presets import default
-from pilotis.derive.plan import derive
+from pilotis.derive.plan import Embedding, derive
 from pilotis.embedded.stack import Addresses
 from pilotis.errors import ContractError, SetupError
 
@@ -90,3 +95,22 @@ async def test_a_missing_key_is_named_before_anything_is_opened(tmp_path: Path) 
     with pytest.raises(SetupError, match="OPENAI_API_KEY"):
         async with wiring.open_deps(told, plan, env, addresses=nowhere):
             pass
+
+
+def test_a_paid_model_is_not_asked_whether_it_is_ready() -> None:
+    env = derive(default()).env("dev")
+    remote = replace(env, embedder=Embedding(model="text-embedding-3-small", provider="openai", dimension=1536))
+    deps = cast("Any", SimpleNamespace(documents=SimpleNamespace(waiting=None), embedder=None))
+    nowhere = Addresses(database_url="", redis_url="")
+    assert set(wiring.probes(deps, env, nowhere)) == {"postgres", "redis", "model"}
+    assert set(wiring.probes(deps, remote, nowhere)) == {"postgres", "redis"}
+
+
+def test_uploads_of_a_process_that_was_killed_are_removed_and_those_that_arrive_are_not(tmp_path: Path) -> None:
+    left, arriving = tmp_path / "upload-left", tmp_path / "upload-arriving"
+    for folder in (left, arriving):
+        folder.mkdir()
+        (folder / "000").write_bytes(b"bytes")
+    os.utime(left, (0, time.time() - wiring.ABANDONED_S - 60))
+    wiring.clear_spool(tmp_path)
+    assert list(tmp_path.iterdir()) == [arriving]

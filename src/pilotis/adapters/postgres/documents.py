@@ -145,6 +145,7 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection, connection.transaction():
             if not await _is_current(connection, identity, claim.version, "parsing"):
                 return
+            await connection.execute(_SQL["take_time"])
             await connection.execute(_INDEX["drop_drafts"], fields)
             async with connection.cursor().copy(_INDEX["copy_drafts"]) as copy:
                 for row in rows:
@@ -206,6 +207,7 @@ class PostgresDocuments:
                 return False
             row = await (await connection.execute("SELECT bu FROM document WHERE id = %s", (identity,))).fetchone()
             assert row is not None
+            await connection.execute(_SQL["take_time"])
             fields = {"id": identity, "bu": row[0], "generation": self._generation.id}
             for statement in ("count_terms", "count_passages", "forget_terms", "drop_passages"):
                 await connection.execute(_INDEX[statement], fields)

@@ -98,6 +98,10 @@ WHERE id IN (
     SELECT id FROM document WHERE state = 'embedding' AND error IS DISTINCT FROM %(error)s::text ORDER BY id FOR UPDATE SKIP LOCKED
 )
 
+-- name: take_time
+-- For the transactions whose length is the document's: cut off, they would be tried again without end.
+SET LOCAL statement_timeout = 0
+
 -- name: published
 UPDATE document
 SET state = 'indexed', error = NULL, indexed_at = now(), passages = %(passages)s,
