@@ -13,11 +13,11 @@ import typer
 from pilotis.cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pilotis.contract.model import Contract
-    from pilotis.derive.check import Finding
-    from pilotis.derive.cost import Quote
+    from pilotis.derive.estimate import Quote
+    from pilotis.derive.finding import Finding
     from pilotis.derive.plan import Plan
 
 app = typer.Typer(
@@ -174,12 +174,13 @@ def _show_findings(name: str, findings: Sequence[Finding]) -> None:
 
     console = output.out()
     for finding in findings:
-        style = "bold red" if finding.severity == "error" else "yellow"
+        style = {"error": "bold red", "warning": "yellow", "info": "cyan"}[finding.severity]
         console.print(Text.assemble((f"{finding.severity:<8}", style), finding.message))
         console.print(Text(f"        → {finding.remedy}"))
-    errors = sum(finding.severity == "error" for finding in findings)
-    verdict = f"refused: {errors} error{'s' if errors != 1 else ''}" if errors else "holds"
-    console.print(Text(f"{name} {verdict}, {len(findings) - errors} warnings", style="bold"))
+    severities = [finding.severity for finding in findings]
+    verdict = f"refused: {_several(severities.count('error'), 'error')}" if "error" in severities else "holds"
+    notes = f", {_several(severities.count('info'), 'note')}" if "info" in severities else ""
+    console.print(Text(f"{name} {verdict}, {_several(severities.count('warning'), 'warning')}{notes}", style="bold"))
 
 
 def _report(name: str, plan: Plan, findings: Sequence[Finding], *, refused: bool) -> dict[str, Any]:
@@ -221,13 +222,33 @@ def money(amount: Decimal | None, places: int = 2) -> str:
     return "unknown" if amount is None else f"{amount:.{places}f}"
 
 
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _cell(value: object) -> str:
+    if isinstance(value, dict) and "model" in value:
+        where = value.get("base_url") or value["provider"]
+        return f"{value['model']} ({where})"
     if isinstance(value, dict):
-        model, provider = value["model"], value["provider"]
-        where = value.get("base_url") or provider
-        return f"{model} ({where})"
+        return "; ".join(_limits(value)) or "-"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "-" if value is None else str(value)
+
+
+def _limits(named: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Budgets or rates, one line for each that there is."""
+    for name, value in named.items():
+        if not isinstance(value, dict):
+            continue
+        if "per_s" in value:
+            yield f"{path}{name}: {value['per_s']:f}/s, {value['burst']} at once"
+        elif "month_eur" in value:
+            limits = [f"{limit:f} €/{window.removesuffix('_eur')}" for window, limit in value.items() if limit is not None]
+            if limits:
+                yield f"{path}{name}: {', '.join(limits)}"
+        else:
+            yield from _limits(value, f"{name}.")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import tomlkit
 from pydantic import BaseModel
 
-from pilotis.contract.model import Contract, Record
+from pilotis.contract.budgets import Budgets, Rates
+from pilotis.contract.fields import Record
+from pilotis.contract.model import Contract
 from pilotis.contract.presets import MATRIX
 
 if TYPE_CHECKING:
     from tomlkit.container import Container
-    from tomlkit.items import Item, Table
+    from tomlkit.items import AoT, Item, Table
 
 
 def to_json(contract: Contract) -> str:
@@ -68,7 +70,7 @@ def _fill(into: Container | Table, record: BaseModel, said: Mapping[str, Any]) -
             if value:
                 tables = tomlkit.table(is_super_table=True)
                 for model, price in said[name].items():
-                    tables.append(model, _table(price))
+                    tables.append(model, _table(price) if isinstance(price, Mapping) else _entries(price))
                 into.append(name, tables)
         elif isinstance(value, Record) and _is_table(value):
             table = tomlkit.table()
@@ -84,9 +86,21 @@ def _envs(envs: Mapping[str, Record], said: Mapping[str, Any] | None) -> Table:
         own = (said or {}).get(name, {})
         preset = MATRIX.get(name, MATRIX["dev"])
         for key, field in type(section).model_fields.items():
-            _key(table, key, own.get(key), preset.model_dump(exclude_none=True).get(key), field.description or "")
+            if key not in own or not isinstance(getattr(section, key), Rates | Budgets):
+                _key(table, key, own.get(key), preset.model_dump(exclude_none=True).get(key), field.description or "")
+        for key in ("rates", "budgets"):
+            if key in own:
+                table.append(key, _inside(getattr(section, key), own[key]))
         tables.append(name, table)
     return tables
+
+
+def _inside(record: BaseModel, said: Mapping[str, Any]) -> Table:
+    """A table whose own tables stand on one line each."""
+    table = tomlkit.table()
+    for key, field in type(record).model_fields.items():
+        _key(table, key, said.get(key), None, field.description or "")
+    return table
 
 
 def _key(into: Container | Table, name: str, said: Any, default: Any, description: str) -> None:
@@ -98,6 +112,13 @@ def _key(into: Container | Table, name: str, said: Any, default: Any, descriptio
         into.add(tomlkit.comment(f"{name} = {_item(_dumped(default)).as_string()}  # {description}"))
     else:
         into.add(tomlkit.comment(f"{name} =  # {description} Not set."))
+
+
+def _entries(rows: Sequence[Mapping[str, Any]]) -> AoT:
+    entries = tomlkit.aot()
+    for row in rows:
+        entries.append(_table(row))
+    return entries
 
 
 def _table(values: Mapping[str, Any]) -> Table:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from pilotis.contract.model import WORDS, Contract, Record
+from pilotis.contract.fields import WORDS, Record
+from pilotis.contract.model import Contract
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -49,7 +51,7 @@ def explain(error: ValidationError, toml: str = "") -> list[Fault]:
 
 
 def _fault(detail: ErrorDetails, lines: Mapping[tuple[str, ...], int]) -> Fault:
-    path = tuple(part for part in detail["loc"] if part != "[key]")
+    path = tuple(part for part in detail["loc"] if part not in {"[key]", "[entry]", "[entries]"})
     names = tuple(str(part) for part in path)
     problem, remedy = _say(detail, path)
     line = next((lines[names[:end]] for end in range(len(names), 0, -1) if names[:end] in lines), None)
@@ -135,13 +137,13 @@ def _record(path: tuple[int | str, ...]) -> type[Record] | None:
     """The table that `path` leads to."""
     found: type[Record] | None = Contract
     keyed = False
-    for part in path:
+    for part in (name for name in path if isinstance(name, str)):
         if keyed:
             keyed = False
-        elif found is None or str(part) not in found.model_fields:
+        elif found is None or part not in found.model_fields:
             return None
         else:
-            found, keyed = _inner(found.model_fields[str(part)].annotation)
+            found, keyed = _inner(found.model_fields[part].annotation)
     return found
 
 
@@ -204,8 +206,13 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 def _lines(toml: str) -> Iterator[tuple[tuple[str, ...], int]]:
     """Where each key of a TOML text stands, as far as one reading line by line can tell."""
     table: tuple[str, ...] = ()
+    entries: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(toml.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+        if entry := re.match(r"\s*\[\[([^\[\]]+)\]\]", line):
+            table = (*_keys(entry[1]), str(entries[_keys(entry[1])]))
+            entries[table[:-1]] += 1
+            yield table, number
+        elif header := re.match(r"\s*\[([^\[\]]+)\]", line):
             table = _keys(header[1])
             yield table, number
         elif key := re.match(r"""\s*((?:[A-Za-z0-9_.-]|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""", line):

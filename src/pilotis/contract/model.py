@@ -6,127 +6,40 @@ What a file leaves out has the default given here; what depends on the env has i
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
+from pilotis.contract.budgets import Budgets, Rates
+from pilotis.contract.costs import Costs
+from pilotis.contract.fields import (
+    Amount,
+    Count,
+    Flag,
+    KeyEnv,
+    Language,
+    ModelName,
+    Name,
+    Record,
+    Seconds,
+    Share,
+    Url,
+    Zone,
+    listed,
+)
+
 EXTRACTIVE = "extractive"
 """The `llm` that is none: the sentences that answer, verbatim."""
-
-
-def _exact(value: Any) -> Any:
-    """Whole numbers become decimals; floats, which have already lost digits, and quoted numbers are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("must be a number", "Write it without quotes, decimals after a point: 16.5.")  # noqa: TRY004 (pydantic expects it)
-    return Decimal(value)
-
-
-def _day(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return dt.date.fromisoformat(value)
-        except ValueError as error:
-            raise ValueError("is not a date of the calendar", "Write it as 2025-06-30.") from error
-    if isinstance(value, dt.datetime):
-        raise ValueError("must be a date without a time", "Write it as 2025-06-30.")  # noqa: TRY004 (pydantic expects it)
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (LookupError, ValueError, OSError) as error:
-        raise ValueError("is not a time zone of the IANA database", "Write it as Europe/Paris.") from error
-    return value
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", value):
-        raise ValueError("must be an http or https address", "Write it as http://localhost:8000/v1.")
-    if parts.username or parts.password or parts.query:
-        raise ValueError(
-            "must carry no user, password or query",
-            "Put the key in an environment variable, and that variable's name in key_env.",
-        )
-    return value
-
-
-def _key_env(value: str) -> str:
-    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", value):
-        raise ValueError(
-            "must be the name of an environment variable, never the key itself",
-            "Write it as OPENAI_API_KEY, and set that variable.",
-        )
-    return value
-
-
-def _number(*, ge: Decimal | None = None, gt: Decimal | None = None, le: Decimal, places: int) -> Any:
-    bounds = {"minimum": ge, "exclusiveMinimum": gt, "maximum": le}
-    schema: dict[str, Any] = {"type": "number"} | {key: int(bound) for key, bound in bounds.items() if bound is not None}
-    return (
-        BeforeValidator(_exact),
-        Field(ge=ge, gt=gt, le=le, decimal_places=places, allow_inf_nan=False),
-        WithJsonSchema(schema),
-    )
-
-
-_ZERO, _ONE = Decimal(0), Decimal(1)
-
-Euros = Annotated[Decimal, *_number(ge=_ZERO, le=Decimal(10**9), places=15)]
-Amount = Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(10**9), places=15)]
-"""Euros, and more than none."""
-Share = Annotated[Decimal, *_number(ge=_ZERO, le=_ONE, places=9)]
-Seconds = Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(86_400), places=3)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Day = Annotated[dt.date, BeforeValidator(_day)]
-
-_NAME, _FLAG, _MODEL, _LANGUAGE = (
-    r"^[a-z][a-z0-9-]{0,39}$",
-    r"^(hybrid|rerank|prompt_v[1-9][0-9]{0,3})$",
-    r"^\S+$",
-    r"^[a-z]{2}$",
-)
-WORDS = {
-    _NAME: "must be lower-case letters, digits and hyphens, beginning with a letter, 40 at most",
-    _FLAG: "must be hybrid, rerank, or prompt_v followed by a number",
-    _MODEL: "must be a model's name, without spaces",
-    _LANGUAGE: "must be a code of two letters, such as fr",
-}
-"""What each pattern asks for, in words."""
-
-Name = Annotated[str, Field(pattern=_NAME)]
-Flag = Annotated[str, Field(pattern=_FLAG)]
-ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=_MODEL)]
-Language = Annotated[str, Field(pattern=_LANGUAGE)]
-
-
-class Record(BaseModel):
-    """Base of every table of the file."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
-
-
-def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _named(value: Any) -> Any:
@@ -138,10 +51,8 @@ class Endpoint(Record):
 
     model: ModelName = Field(description="Name of the model, as its server knows it.")
     provider: Name | None = Field(default=None, description="Who serves it; guessed from the model's name when left out.")
-    base_url: Annotated[str, AfterValidator(_url)] | None = Field(
-        default=None, description="Address of an OpenAI-compatible server."
-    )
-    key_env: Annotated[str, AfterValidator(_key_env)] | None = Field(
+    base_url: Url | None = Field(default=None, description="Address of an OpenAI-compatible server.")
+    key_env: KeyEnv | None = Field(
         default=None,
         description="Name of the environment variable that holds the key. With `base_url` and without this, no key is sent.",
     )
@@ -179,7 +90,7 @@ EmbedderRef = Annotated[EmbedderEndpoint, BeforeValidator(_named)]
 class EnvSection(Record):
     """`[envs.NAME]`: what one env has of its own. Whatever is left out comes from the preset of that name."""
 
-    flags: Annotated[tuple[Flag, ...], BeforeValidator(_listed)] | None = Field(
+    flags: Annotated[tuple[Flag, ...], BeforeValidator(listed)] | None = Field(
         default=None,
         description="The features switched on: hybrid, rerank, prompt_v2. The list is complete: what it omits is off.",
     )
@@ -188,6 +99,12 @@ class EnvSection(Record):
     )
     top_k: Annotated[int, Field(ge=1, le=200)] | None = Field(default=None, description="Passages retrieved for a question.")
     reranker: ModelRef | None = Field(default=None, description="Which reranker the flag `rerank` switches on.")
+    compact: ModelRef | None = Field(default=None, description="The cheaper model of the guardrail's step `compact_model`.")
+    compact_top_k: Annotated[int, Field(ge=1, le=200)] | None = Field(
+        default=None,
+        description="Passages at the guardrail's step `smaller_top_k`; a quarter of top_k, 3 at least, when left out.",
+    )
+    fallback: ModelRef | None = Field(default=None, description="Who writes the answer where `llm` cannot be reached.")
     embedder: EmbedderRef | None = Field(
         default=None, description="Which model turns texts into vectors; an env has one index."
     )
@@ -197,6 +114,11 @@ class EnvSection(Record):
     trace_sampling: Share | None = Field(
         default=None, description="Share of requests that are traced, 0 to 1. Costs are always recorded in full."
     )
+    requests_per_day: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="Requests expected on a usual day; `contract check` holds budgets and guardrail against it."
+    )
+    rates: Rates | None = Field(default=None, description="Requests a second.")
+    budgets: Budgets | None = Field(default=None, description="Who may spend how much.")
 
 
 class Infra(Record):
@@ -208,6 +130,9 @@ class Infra(Record):
     vector: Literal["pgvector", "opensearch", "weaviate"] = Field(default="pgvector", description="Store of vectors.")
     cache: Literal["redis"] = Field(default="redis", description="Cache, queues and rate limits.")
     blobs: Literal["local", "s3"] = Field(default="local", description="Store of the original files.")
+    trusted_hops: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=0, description="Proxies in front that write X-Forwarded-For; with 0 that header is not read."
+    )
 
 
 class Perf(Record):
@@ -227,6 +152,7 @@ class Perf(Record):
     pool_max: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=50, description="Database connections a process opens at most."
     )
+    in_flight: Count = Field(default=1000, description="Requests a process serves at once; the next one is told to come back.")
     passage_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(default=200, description="Length of a passage.")
     passage_overlap: Annotated[int, Field(ge=0, le=4096)] = Field(
         default=0, description="Tokens a passage repeats from the one before."
@@ -256,62 +182,6 @@ class Limits(Record):
     parse_memory_mib: Annotated[int, Field(ge=128, le=65_536)] = Field(default=1024, description="Memory to read one file.")
 
 
-class Fx(Record):
-    """`[costs.fx]`: the exchange rate at which prices in dollars become euros."""
-
-    usd_per_eur: Annotated[Decimal, *_number(gt=_ZERO, le=Decimal(1000), places=9)] = Field(description="Dollars for one euro.")
-    date: Day = Field(description="Day of the rate.")
-    source: Annotated[str, Field(min_length=1, max_length=200)] = Field(default="contract", description="Who published it.")
-
-
-class ModelPrice(Record):
-    """`[costs.prices."MODEL"]`: a price that overrides the price book, or that it lacks."""
-
-    currency: Literal["EUR", "USD"] = Field(default="EUR", description="Currency of this price.")
-    input_per_mtok: Euros | None = Field(default=None, description="A million input tokens.")
-    cached_input_per_mtok: Euros | None = Field(
-        default=None, description="A million cached input tokens; as input when left out."
-    )
-    output_per_mtok: Euros | None = Field(default=None, description="A million output tokens.")
-    per_1k_calls: Euros | None = Field(
-        default=None, description="A thousand calls. Alone it is the whole price, as rerankers have it; else it is added."
-    )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.input_per_mtok is None and self.output_per_mtok is None and self.per_1k_calls is None:
-            raise ValueError("names no price", "Write input_per_mtok and output_per_mtok, or per_1k_calls; 0 is a price.")
-        return self
-
-
-class Estimate(Record):
-    """`[costs.estimate]`: the assumptions of the contract estimate. Defaults: the specification's example table."""
-
-    tok_in: Annotated[int, Field(ge=0, le=2_000_000)] = Field(default=900, description="Input tokens of a usual request.")
-    tok_out: Annotated[int, Field(ge=0, le=1_000_000)] = Field(default=250, description="Output tokens of a usual request.")
-    embed_eur_per_passage: Euros = Field(default=Decimal("0.0001"), description="Embedding one passage.")
-    rerank_eur_per_passage: Euros = Field(default=Decimal("0.00005"), description="Reranking one passage.")
-    llm_eur_per_token: Euros = Field(default=Decimal("0.00001"), description="One token, in or out.")
-    infra_eur_per_1k: Euros = Field(default=Decimal("2.00"), description="Compute, storage and traffic of a thousand requests.")
-
-
-class Costs(Record):
-    """`[costs]`: what a request may cost, and at which prices."""
-
-    currency: Literal["EUR"] = Field(default="EUR", description="Currency of every amount.")
-    target_eur_per_1k: Amount | None = Field(default=None, description="A thousand requests shall cost no more.")
-    guardrail_eur_per_req: Amount | None = Field(default=None, description="No request may cost more.")
-    guardrail_window_s: Annotated[int, Field(ge=60, le=2_678_400)] = Field(
-        default=3600, description="Time over which the guardrail is measured."
-    )
-    month_eur: Amount | None = Field(default=None, description="Budget of a calendar month.")
-    fx: Fx | None = Field(default=None, description="Exchange rate; the built-in one when left out.")
-    estimate: Estimate = Field(default_factory=Estimate, description="Assumptions of the contract estimate.")
-    prices: Mapping[ModelName, ModelPrice] = Field(
-        default_factory=dict, description="Prices by model, over those of the price book."
-    )
-
-
 class Slo(Record):
     """`[slo]`: what counts as healthy."""
 
@@ -331,13 +201,13 @@ class Deploy(Record):
     """`[deploy]`: how a release goes out."""
 
     strategy: Literal["canary", "blue_green"] = Field(default="canary", description="How traffic moves to a release.")
-    stages: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(_listed)] = Field(
+    stages: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(listed)] = Field(
         default=(5, 25, 100), description="Shares of traffic, in per cent."
     )
     rollback_on: Literal["slo_breach", "never"] = Field(
         default="slo_breach", description="What sends a release back by itself."
     )
-    approvals: Annotated[tuple[Name, ...], BeforeValidator(_listed)] = Field(
+    approvals: Annotated[tuple[Name, ...], BeforeValidator(listed)] = Field(
         default=("business", "sre"), description="Who must agree before a release reaches prod."
     )
     min_sample: Count = Field(default=200, description="Requests a verdict needs.")
@@ -361,8 +231,8 @@ class Contract(Record):
     """What was agreed: environments, infrastructure, speed, costs and the way to deploy."""
 
     name: Name = Field(default="rag", description="Name of the service.")
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(default="Europe/Paris", description="Where days and months begin.")
-    languages: Annotated[tuple[Language, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+    timezone: Zone = Field(default="Europe/Paris", description="Where days and months begin.")
+    languages: Annotated[tuple[Language, ...], BeforeValidator(listed), Field(min_length=1)] = Field(
         default=("en", "fr"), description="Languages of documents and questions, as ISO 639-1 codes."
     )
     infra: Infra = Field(default_factory=Infra, description="Which technology stands where.")
@@ -374,6 +244,6 @@ class Contract(Record):
     envs: Annotated[Mapping[Name, EnvSection], Field(min_length=1)] = Field(
         default_factory=_matrix, description="The environments; dev, staging and prod start from the built-in matrix."
     )
-    deliverables: Annotated[tuple[Deliverable, ...], BeforeValidator(_listed)] = Field(
+    deliverables: Annotated[tuple[Deliverable, ...], BeforeValidator(listed)] = Field(
         default=("iac", "runbook", "scaling_matrix", "budget_alerts"), description="What is rendered from the contract."
     )

@@ -7,7 +7,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pilotis.contract.model import EXTRACTIVE, Contract, Costs, EmbedderEndpoint, Endpoint, EnvSection
+from pilotis.contract.costs import Costs
+from pilotis.contract.model import EXTRACTIVE, Contract, EmbedderEndpoint, Endpoint, EnvSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pilotis.contract.model import EXTRACTIVE
-from pilotis.derive.cost import Quote, at_list_price, estimate_env
+from pilotis.derive.bounds import bounds, online
+from pilotis.derive.budget import NO_LIMIT
+from pilotis.derive.cost import Usage, is_covered
+from pilotis.derive.estimate import Quote, at_list_price, estimate_env
+from pilotis.derive.finding import SEVERITIES, Finding, above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from decimal import Decimal
+    from collections.abc import Iterator
 
     from pilotis.derive.plan import Embedding, Env, Llm, Plan
 
 MAX_FX_AGE = dt.timedelta(days=92)
 """An exchange rate older than a quarter is worth a warning."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing to know about a contract. An `error` makes it refused; a `warning` does not."""
-
-    severity: Literal["error", "warning"]
-    code: str
-    env: str | None
-    message: str
-    remedy: str
-    figures: Mapping[str, Decimal | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +43,8 @@ def check(plan: Plan, today: dt.date) -> tuple[Finding, ...]:
     """Every finding, errors first."""
     found = [*_missing(plan), *_not_built(plan), *_silent(plan), *_rate(plan, today)]
     for env in plan.envs.values():
-        found += [*_money(env, plan), *_prices(env, plan), *_reranker(env)]
-    return tuple(sorted(found, key=lambda finding: finding.severity))
-
-
-def above(amount: Decimal, limit: Decimal, places: int) -> tuple[str, str]:
-    """Both as text, with as many decimals more as it takes to tell them apart."""
-    while places < 12 and amount != limit and f"{amount:.{places}f}" == f"{limit:.{places}f}":
-        places += 2
-    return f"{amount:.{places}f} €", f"{limit:.{places}f} €"
+        found += [*_money(env, plan), *_prices(env, plan), *_reranker(env), *bounds(env, plan, today)]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def _money(env: Env, plan: Plan) -> Iterator[Finding]:
@@ -116,21 +100,43 @@ def _list_price(env: Env, plan: Plan) -> str:
 
 
 def _prices(env: Env, plan: Plan) -> Iterator[Finding]:
-    used: list[tuple[str, Llm | Embedding]] = [("llm", env.llm), ("embedder", env.embedder)]
-    if env.rerank and env.reranker is not None:
-        used.append(("reranker", env.reranker))
-    for role, model in used:
-        if model.model == EXTRACTIVE or plan.book.find(model.provider, model.model) is not None:
+    writers = {"llm": env.llm, "compact": env.compact, "fallback": env.fallback}
+    used: dict[str, Llm | Embedding | None] = {
+        **writers,
+        "embedder": env.embedder,
+        "reranker": env.reranker if env.rerank else None,
+    }
+    for role, model in used.items():
+        if model is None or model.model == EXTRACTIVE:
             continue
+        call = Usage(model=model.model, provider=model.provider, input_tokens=1, output_tokens=1 if role in writers else 0)
+        if is_covered(call, plan, on_unknown="block"):
+            continue
+        agreed = "on_unknown_price" in plan.contract.costs.model_fields_set
+        served = env.on_unknown_price == "serve" or is_covered(call, plan, on_unknown=env.on_unknown_price)
+        half = plan.book.find(model.provider, model.model) is not None
         near = plan.book.nearest(model.model)
         guess = f"Did you mean {near}? If not, a" if near and near != model.model else "A"
         yield Finding(
-            severity="error",
+            severity="warning" if agreed and served else "error",
             code="unknown_price",
             env=env.name,
-            message=f"{env.name}: no price is known for {role} {model.model} at {model.provider} (book: {plan.book.id})",
+            message=(
+                f"{env.name}: {'half of the price only' if half else 'no price'} is known for {role} {model.model} at "
+                f"{model.provider} (book: {plan.book.id}); {_consequence(call, env, plan)}"
+            ),
             remedy=f'{guess}dd [costs.prices."{model.model}"] with its price; 0 is a price, for a server of your own.',
         )
+
+
+def _consequence(call: Usage, env: Env, plan: Plan) -> str:
+    """What an unknown price leads to, by the contract's policy."""
+    if env.on_unknown_price == "serve":
+        limited = any(budget != NO_LIMIT for _, budget in online(env))
+        return "it is booked at 0" + (", which no budget can hold" if limited else " and counted")
+    if is_covered(call, plan, on_unknown=env.on_unknown_price):
+        return f"it is booked at the dearest price of {call.provider}"
+    return "requests are refused"
 
 
 def _reranker(env: Env) -> Iterator[Finding]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
 
 from pilotis.contract.model import EXTRACTIVE, Contract, EmbedderEndpoint, Endpoint
 from pilotis.contract.presets import DIMENSIONS, LOCAL_EMBEDDER, MATRIX, PREFIXES, PROVIDERS
+from pilotis.derive.budget import NO_LIMIT, Budget, Budgets, Rate, Rates
 from pilotis.derive.prices import Fx, PriceBook, book_of, fx_of
 from pilotis.errors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pilotis.contract import budgets as written
+    from pilotis.contract.model import EnvSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +47,12 @@ class Embedding:
     key_env: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Env:
-    """One env of the contract with every value resolved: what the service runs on."""
+    """One env of the contract with every value resolved: what the service runs on.
+
+    Compared by identity, so that what follows from it can be computed once and kept.
+    """
 
     name: str
     hybrid: bool
@@ -74,9 +82,31 @@ class Env:
     parse_memory_bytes: int
     target_eur_per_1k: Decimal | None
     guardrail_eur_per_req: Decimal | None
+    guardrail_window_s: int = 3600
+    guardrail_min_sample: int = 50
+    """Answers that were paid for, below which the guardrail says nothing."""
+    ladder: tuple[str, ...] = ("no_rerank", "smaller_top_k", "compact_model", "cache_only", "refuse")
+    """What the guardrail does, step by step; see `derive.ladder`."""
+    compact: Llm | None = None
+    """The cheaper model of the step `compact_model`; the step is left out without one."""
+    compact_top_k: int = 5
+    fallback: Llm | None = None
+    """Who writes where the env's model cannot be reached."""
+    budgets: Budgets = field(default_factory=Budgets)
+    rates: Rates = field(default_factory=Rates)
+    timezone: str = "Europe/Paris"
+    """Where days and months begin."""
+    on_unknown_price: Literal["block", "dearest", "serve"] = "dearest"
+    """A model without a price: refused, taken at its provider's dearest known price, or served and counted as unpriced."""
+    on_meter_down: Literal["refuse", "serve"] = "refuse"
+    """Where budgets cannot be kept because Redis is away: refuse what could cost something, or serve it and book it afterwards."""
+    in_flight: int = 1000
+    """Requests that a process serves at once; the next one is told to come back."""
+    trusted_hops: int = 0
+    """How many proxies before us write X-Forwarded-For; 0 takes the peer's own address."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """All that follows from one contract. `digest` is the SHA-256 (hex) of its values, defaults included."""
 
@@ -114,7 +144,7 @@ def resolve(contract: Contract, name: str) -> Env:
     section = preset.model_copy(update={key: value for key, value in row if value is not None})
     flags = section.flags or ()
     prompts = [flag.removeprefix("prompt_") for flag in flags if flag.startswith("prompt_")]
-    return Env(
+    env = Env(
         name=name,
         hybrid="hybrid" in flags,
         rerank="rerank" in flags,
@@ -139,9 +169,10 @@ def resolve(contract: Contract, name: str) -> Env:
         max_file_bytes=contract.limits.max_file_mib << 20,
         parse_timeout_s=contract.limits.parse_timeout_s,
         parse_memory_bytes=contract.limits.parse_memory_mib << 20,
-        target_eur_per_1k=contract.costs.target_eur_per_1k,
-        guardrail_eur_per_req=contract.costs.guardrail_eur_per_req,
+        target_eur_per_1k=None,
+        guardrail_eur_per_req=None,
     )
+    return _metered(env, section, contract)
 
 
 def reach(endpoint: Endpoint) -> Llm:
@@ -169,6 +200,60 @@ def digest(contract: Contract) -> str:
     """SHA-256 (hex) over the canonical JSON of the contract: sorted keys, defaults written out, 16.50 and 16.5 the same."""
     text = json.dumps(contract.model_dump(), default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _metered(env: Env, section: EnvSection, contract: Contract) -> Env:
+    """The env with what keeps its costs and its load within bounds."""
+    costs = contract.costs
+    return replace(
+        env,
+        target_eur_per_1k=costs.target_eur_per_1k,
+        guardrail_eur_per_req=costs.guardrail_eur_per_req,
+        guardrail_window_s=costs.guardrail_window_s,
+        guardrail_min_sample=costs.guardrail_min_sample,
+        ladder=costs.ladder,
+        compact=reach(section.compact) if section.compact else None,
+        compact_top_k=section.compact_top_k or max(3, env.top_k // 4),
+        fallback=reach(section.fallback) if section.fallback else None,
+        budgets=_budgets(section.budgets, costs.month_eur),
+        rates=_rates(section.rates),
+        timezone=contract.timezone,
+        on_unknown_price=costs.on_unknown_price,
+        on_meter_down=costs.on_meter_down,
+        in_flight=contract.perf.in_flight,
+        trusted_hops=contract.infra.trusted_hops,
+    )
+
+
+def _budgets(budgets: written.Budgets | None, month_eur: Decimal | None) -> Budgets:
+    if budgets is None:
+        return Budgets(env=Budget(month_eur=month_eur))
+    env = _budget(budgets.env)
+    planes = {"online": budgets.planes.online, "batch": budgets.planes.batch}
+    return Budgets(
+        env=env if env.month_eur is not None else replace(env, month_eur=month_eur),
+        planes={plane: _budget(budget) for plane, budget in planes.items() if budget},
+        bu=_budget(budgets.bu),
+        bus={name: _budget(budget) for name, budget in budgets.bus.items()},
+        key=_budget(budgets.key),
+    )
+
+
+def _budget(budget: written.Budget | None) -> Budget:
+    if budget is None:
+        return NO_LIMIT
+    return Budget(hour_eur=budget.hour_eur, day_eur=budget.day_eur, month_eur=budget.month_eur)
+
+
+def _rates(rates: written.Rates | None) -> Rates:
+    if rates is None:
+        return Rates()
+    bus = {name: found for name, rate in rates.bus.items() if (found := _rate(rate))}
+    return Rates(env=_rate(rates.env), ip=_rate(rates.ip), bu=_rate(rates.bu), bus=bus)
+
+
+def _rate(rate: written.Rate | None) -> Rate | None:
+    return None if rate is None else Rate(per_s=rate.per_s, burst=rate.burst or ceil(rate.per_s))
 
 
 def _embedding(endpoint: EmbedderEndpoint) -> Embedding:

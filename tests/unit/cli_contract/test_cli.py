@@ -150,3 +150,59 @@ def test_export_into_the_file_that_the_shell_has_just_made(tmp_path: Path) -> No
     result = call(contract.app, "export", "--toml")
     assert result.exit_code == 0
     assert "# Name of the service." in result.stdout
+
+
+SPENDING = """
+[costs]
+target_eur_per_1k = 16.5
+guardrail_eur_per_req = 0.02
+month_eur = 100
+[slo]
+p95_ms = 5000
+hit_at_5 = 0.8
+[envs.prod]
+llm = "gpt-5"
+flags = []
+top_k = 10
+fallback = { model = "spare", base_url = "http://spare/v1" }
+rates = { env = 20, ip = { per_s = 0.5, burst = 3 } }
+budgets = { env = { day_eur = 20 }, planes.batch = { hour_eur = 1 }, bus."R & D" = { month_eur = 300 } }
+[costs.prices.spare]
+input_per_mtok = 0
+output_per_mtok = 0
+"""
+
+
+def test_show_says_who_may_spend_how_much(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text(SPENDING)
+    shown = call(contract.app, "show").stdout
+    assert "env: 20 €/day, 100 €/month; planes.batch: 1 €/hour; bus.R & D: 300 €/month" in shown
+    assert "env: 20/s, 20 at once; ip: 0.5/s, 3 at once" in shown
+    assert "spare (http://spare/v1)" in shown
+    env = document(contract.app, "show")["envs"]["prod"]
+    assert env["budgets"]["bus"] == {"R & D": {"hour_eur": None, "day_eur": None, "month_eur": "300"}}
+    assert env["rates"]["ip"] == {"per_s": "0.5", "burst": 3}
+
+
+def test_notes_do_not_refuse(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text(SPENDING)
+    result = call(contract.app, "check")
+    assert result.exit_code == 0
+    assert "business units may spend 300 € per month together, the env 100 €" in result.stdout
+    assert "pilotis.toml holds, 0 warnings, 2 notes" in result.stdout
+    assert [finding["severity"] for finding in document(contract.app, "check")["findings"]] == ["info", "info"]
+
+
+def test_a_budget_that_lets_nothing_in_refuses(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text(SPENDING.replace("day_eur = 20", "day_eur = 0.004"))
+    result = call(contract.app, "check")
+    assert result.exit_code == 1
+    assert "budgets.env allows 0.0040 € per day: none would ever be admitted" in " ".join(result.stdout.split())
+
+
+def test_the_estimate_says_what_a_budget_holds(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text(SPENDING + "[costs.fx]\nusd_per_eur = 1.25\ndate = 2026-01-01\n")
+    assert document(cost.app, "estimate")["envs"]["prod"]["ceiling_eur"] == "0.004400"
+    assert "one answer can cost 0.004400 € at its caps" in call(cost.app, "estimate").stdout
+    free = document(cost.app, "estimate", "--llm", "extractive")
+    assert free["envs"]["prod"]["ceiling_eur"] == "0.000000"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pilotis.contract.load import load, parse
-from pilotis.derive.check import Finding, check
+from pilotis.derive.check import check
+from pilotis.derive.finding import Finding
 from pilotis.derive.plan import derive
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

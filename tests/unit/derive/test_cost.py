@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotis.contract.costs import Costs, Estimate, ModelPrice
 from pilotis.contract.load import default, load, parse
-from pilotis.contract.model import Costs, Estimate, ModelPrice
-from pilotis.derive.cost import Usage, Work, at_list_price, elsewhere, estimate, estimate_env, price
+from pilotis.derive.cost import Usage, Work, elsewhere, price
+from pilotis.derive.estimate import at_list_price, estimate, estimate_env
 from pilotis.derive.plan import Plan, derive
 from pilotis.derive.prices import Fx, book_of, list_prices
 
@@ -198,3 +199,61 @@ def test_elsewhere_caps_tokens_as_the_other_env_would() -> None:
     plan = plan_of("[perf]\ntok_in_max = 100\ntok_out_max = 10\n[envs.dev]\nllm='extractive'\n[envs.mini]\nllm='gpt-5-mini'")
     in_usd = (100 * Decimal("0.25") + 10 * Decimal(2)) / 1_000_000
     assert elsewhere(WORK, "dev", plan)["mini"] == (in_usd / Decimal("1.1355")).quantize(Decimal("1e-12"))
+
+
+def test_the_dearest_price_stands_in_class_by_class_and_is_counted_as_unpriced() -> None:
+    book = book_of(
+        Costs(
+            prices={"ours/big": ModelPrice(input_per_mtok=Decimal(3), output_per_mtok=Decimal(30), per_1k_calls=Decimal(500))}
+        )
+    )
+    half = replace(book, agreed={**book.agreed, "half": ModelPrice(input_per_mtok=Decimal(1))})
+
+    def cost(model: str, provider: str = "ours", *, read: int = 0, cached: int = 0, wrote: int = 0) -> tuple[Decimal, bool]:
+        usage = Usage(
+            model=model,
+            provider=provider,
+            input_tokens=read * 1_000_000,
+            cached_tokens=cached * 1_000_000,
+            output_tokens=wrote * 1_000_000,
+        )
+        found = price(usage, half, replace(PAR, usd_per_eur=Decimal("1.3")), on_unknown="dearest")
+        return found.cost_eur, found.priced
+
+    assert cost("small", read=1, wrote=1) == (Decimal("33.5"), False)
+    assert cost("half", read=1, wrote=1) == (Decimal(31), False)
+    assert cost("half", read=1, cached=1) == (Decimal(1), True)
+    assert cost("big", read=1, wrote=1) == (Decimal("33.5"), True)
+    assert cost("small", "nowhere", read=1) == (Decimal(0), False)
+    assert cost("all-MiniLM-L6-v2", "local", read=1) == (Decimal(0), True)
+
+
+def test_the_price_of_the_day() -> None:
+    entries = tuple(
+        ModelPrice(valid_from=dt.date(2026, month, 1), input_per_mtok=Decimal(month), currency="USD") for month in (3, 6)
+    )
+    book = book_of(Costs(prices={"m": entries}))
+    usage = Usage(model="m", provider="custom", input_tokens=1_000_000)
+    days = (dt.date(2026, 5, 31), dt.date(2026, 6, 1), None)
+    assert [price(usage, book, PAR, at=day).cost_eur for day in days] == [3, 6, 6]
+
+
+def test_elsewhere_takes_the_prices_of_the_day() -> None:
+    plan = plan_of(
+        """
+        [[costs.prices.m]]
+        input_per_mtok = 1
+        output_per_mtok = 0
+        [[costs.prices.m]]
+        valid_from = 2026-06-01
+        input_per_mtok = 2
+        output_per_mtok = 0
+        [envs.dev]
+        llm = "extractive"
+        [envs.prod]
+        llm = { model = "m", base_url = "http://m/v1" }
+        flags = []
+        """
+    )
+    days = (dt.date(2026, 5, 31), dt.date(2026, 6, 1))
+    assert [elsewhere(WORK, "dev", plan, at=day)["prod"] for day in days] == [Decimal("0.0009"), Decimal("0.0018")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from pilotis.contract.load import default, load, parse
 from pilotis.contract.model import Endpoint
+from pilotis.derive.budget import Budget, Budgets, Rate, Rates
 from pilotis.derive.plan import Embedding, Env, Llm, Plan, derive, digest, reach
 from pilotis.errors import ContractError
 
@@ -108,3 +110,73 @@ def test_the_digest_is_of_values_not_of_spelling() -> None:
     assert spelled == of("perf.batch_emb = 128\ncosts.target_eur_per_1k = 16.5")
     assert spelled != of("[costs]\ntarget_eur_per_1k = 16.51")
     assert len(spelled) == 64
+
+
+def test_budgets_rates_and_the_rest_are_resolved() -> None:
+    plan = plan_of(
+        """
+        timezone = "Asia/Kolkata"
+        [infra]
+        trusted_hops = 2
+        [perf]
+        in_flight = 64
+        [costs]
+        month_eur = 1000
+        guardrail_window_s = 600
+        guardrail_min_sample = 9
+        ladder = ["compact_model", "refuse"]
+        on_unknown_price = "block"
+        on_meter_down = "serve"
+        [envs.prod]
+        compact = "gpt-5-nano"
+        fallback = { model = "spare", base_url = "http://spare/v1" }
+        [envs.prod.rates]
+        env = 200
+        ip = { per_s = 5, burst = 20 }
+        bu = 0.2
+        bus.sales = 2.5
+        [envs.prod.budgets]
+        env = { hour_eur = 10 }
+        planes.batch = { day_eur = 20 }
+        bu = { day_eur = 5 }
+        bus."R & D" = { month_eur = 300 }
+        key = { day_eur = 1 }
+        [envs.staging]
+        budgets.env = { month_eur = 7 }
+        [envs.dev]
+        top_k = 8
+        """
+    )
+    prod, staging, dev = plan.env("prod"), plan.env("staging"), plan.env("dev")
+    assert prod.rates == Rates(
+        env=Rate(per_s=Decimal(200), burst=200),
+        ip=Rate(per_s=Decimal(5), burst=20),
+        bu=Rate(per_s=Decimal("0.2"), burst=1),
+        bus={"sales": Rate(per_s=Decimal("2.5"), burst=3)},
+    )
+    assert prod.budgets == Budgets(
+        env=Budget(hour_eur=Decimal(10), month_eur=Decimal(1000)),
+        planes={"batch": Budget(day_eur=Decimal(20))},
+        bu=Budget(day_eur=Decimal(5)),
+        bus={"R & D": Budget(month_eur=Decimal(300))},
+        key=Budget(day_eur=Decimal(1)),
+    )
+    assert (staging.budgets, dev.budgets) == (
+        Budgets(env=Budget(month_eur=Decimal(7))),
+        Budgets(env=Budget(month_eur=Decimal(1000))),
+    )
+    assert dev.rates == Rates()
+    assert prod.compact == Llm(model="gpt-5-nano", provider="openai", key_env="OPENAI_API_KEY")
+    assert prod.fallback == Llm(model="spare", provider="custom", base_url="http://spare/v1")
+    assert [env.compact_top_k for env in (prod, staging, dev)] == [12, 7, 3]
+    assert (prod.timezone, prod.trusted_hops, prod.in_flight) == ("Asia/Kolkata", 2, 64)
+    assert (prod.guardrail_window_s, prod.guardrail_min_sample, prod.ladder) == (600, 9, ("compact_model", "refuse"))
+    assert (prod.on_unknown_price, prod.on_meter_down) == ("block", "serve")
+
+
+def test_a_contract_that_says_nothing_of_them_has_the_envs_own_defaults() -> None:
+    """Whoever makes an `Env` by hand gets what a contract without these keys gives."""
+    env = derive(default()).env("dev")
+    defaults = {field.name: field.default for field in fields(Env) if field.default is not MISSING}
+    assert {name: getattr(env, name) for name in defaults} == defaults
+    assert (env.budgets, env.rates) == (Budgets(), Rates())
