@@ -20,6 +20,7 @@ demo: $(VENV)/run.stamp  ## Read Pilotis' own documentation, answer three questi
 	$(BIN)/pilotis demo $(ARGS)
 
 test: check  ## All that CI asks for: the checks, then every test
+	@scripts/tools.sh
 	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile -q --durations 5
 	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/test_shape.py -q --durations 15
 

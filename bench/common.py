@@ -11,6 +11,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from pilotis.embedded import Addresses
 from pilotis.ports import Deps
 from pilotis.wiring import Settings, load_plan, open_deps, settings, stack
 
+CORES = len(os.sched_getaffinity(0))
+"""Of the machine: a bench may confine itself later."""
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,12 +34,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def private_stack() -> Iterator[tuple[Settings, Plan, Env, Addresses]]:
-    """An embedded stack in a temporary folder, with the built-in contract's dev env; all of it gone afterwards."""
+def private_stack(contract: str = "") -> Iterator[tuple[Settings, Plan, Env, Addresses]]:
+    """An embedded stack in a temporary folder, all of it gone afterwards; for the first env of `contract`, else the built-in dev."""
     with tempfile.TemporaryDirectory(prefix="pilotis-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         # The folder of the bench is where no contract lies: the built-in one is measured.
-        given = settings(env="dev", data=Path(folder) / "env", environ={}, folder=Path(folder))
+        env_name = "dev"
+        if contract:
+            (Path(folder) / "pilotis.toml").write_text(contract)
+            env_name = next(iter(tomllib.loads(contract)["envs"]))
+        given = settings(env=env_name, data=Path(folder) / "env", environ={}, folder=Path(folder))
         plan, env = load_plan(given)
         with stack(given, plan, env) as addresses:
             yield given, plan, env, addresses
@@ -101,7 +109,7 @@ def machine() -> dict[str, str]:
         model = names[0] if names else platform.machine()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{len(os.sched_getaffinity(0))} x {model}, Python {platform.python_version()}",
+        "machine": f"{CORES} x {model}, Python {platform.python_version()}",
     }
 
 

@@ -21,7 +21,8 @@ from ir_measures import Success, nDCG
 from common import Opened, Set, find_sets, measured, parser, quantile_ms, read_set, report
 from pilotis.batch.embed import embed_waiting
 from pilotis.derive.plan import Env, Plan
-from pilotis.online.search import Ask, search
+from pilotis.online.ask import Ask
+from pilotis.online.search import search
 from pilotis.ports import Deps, NewDocument
 from pilotis.rag.passage import Parsed, cut
 

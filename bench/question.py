@@ -35,23 +35,17 @@ async def run(source: Path, size: int, opened: Opened, *, as_json: bool) -> None
     embed: list[float] = []
     sql: list[float] = []
     stages: dict[str, list[float]] = {}
-    async with await psycopg.AsyncConnection.connect(addresses.database_url, autocommit=True) as bare:
-        for setting in (
-            "hnsw.ef_search = 64",
-            "hnsw.iterative_scan = relaxed_order",
-            "plan_cache_mode = force_custom_plan",
-        ):
-            await bare.execute(f"SET {setting}".encode())
+    async with await connect(addresses.database_url) as bare:
         # Interleaved, question by question: whatever else the machine does falls on all three alike.
         for n, text in enumerate(asked[:WARM_UP] + asked):
-            parts = await _parts(text, env.top_k, deps, bare)
+            alone = await parts(text, env.top_k, deps, bare)
             began = time.perf_counter()
             done = [event async for event in answer(Ask(bu=BU, text=text), env, plan, deps)][-1]
             if n < WARM_UP:
                 continue
             whole.append(time.perf_counter() - began)
-            embed.append(parts[0])
-            sql.append(parts[1])
+            embed.append(alone[0])
+            sql.append(alone[1])
             for stage, spent_ms in done.answer.timings_ms.items():  # type: ignore[union-attr]
                 stages.setdefault(stage, []).append(spent_ms / 1e3)
     bare_ms = quantile_ms(embed, 0.5) + quantile_ms(sql, 0.5)
@@ -64,7 +58,16 @@ async def run(source: Path, size: int, opened: Opened, *, as_json: bool) -> None
     report(f"A question over {size} passages", rows, as_json=as_json)
 
 
-async def _parts(text: str, top_k: int, deps: Deps, bare: psycopg.AsyncConnection) -> tuple[float, float]:
+async def connect(url: str) -> psycopg.AsyncConnection:
+    """A connection of one's own, set as the product sets its."""
+    bare = await psycopg.AsyncConnection.connect(url, autocommit=True)
+    for setting in ("hnsw.ef_search = 64", "hnsw.iterative_scan = relaxed_order", "plan_cache_mode = force_custom_plan"):
+        await bare.execute(f"SET {setting}".encode())
+    return bare
+
+
+async def parts(text: str, top_k: int, deps: Deps, bare: psycopg.AsyncConnection) -> tuple[float, float]:
+    """Embed the question and send the statement of the search; the seconds of each."""
     began = time.perf_counter()
     vector = (await deps.embedder.embed([text]))[0]
     embedded_s = time.perf_counter() - began

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from common import Opened, measured, parser, quantile_ms, report
-from pilotis.online.search import Ask, search
+from pilotis.online.ask import Ask
+from pilotis.online.search import search
 from synthetic import BU, grow, questions, real_passages
 
 QUESTIONS, WARM_UP = 300, 50

@@ -19,7 +19,11 @@ from pilotis.contract.presets import MATRIX
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n\n).*?(\n<!-- end -->)", re.DOTALL)
-TABLES_OF_THEIR_OWN = frozenset({"infra", "perf", "limits", "costs", "slo", "deploy", "envs", "estimate", "fx", "prices"})
+TABLES_OF_THEIR_OWN = frozenset(
+    {"infra", "perf", "limits", "costs", "slo", "deploy", "envs", "estimate", "fx", "prices", "rates", "budgets", "planes"}
+)
+WORDS = {"Rate": "a rate", "Budget": "a budget"}
+"""Values that have a table of their own below the one they are in."""
 
 
 def main() -> int:
@@ -60,9 +64,9 @@ def _presets() -> str:
 
 
 def _values(key: str, field: Mapping[str, Any]) -> str:
-    if key in {"llm", "reranker", "embedder"}:
-        return "a model"
     field = _plain(field)
+    if word := _word(key, field):
+        return word
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
@@ -72,6 +76,15 @@ def _values(key: str, field: Mapping[str, Any]) -> str:
     if field.get("type") in {"integer", "number"}:
         return _range(field)
     return {"boolean": "true or false", "date": "date"}.get(field.get("format", field.get("type", "")), "text")
+
+
+def _word(key: str, field: Mapping[str, Any]) -> str:
+    """What has a table of its own, in words; empty for anything else."""
+    if key in {"llm", "compact", "fallback", "reranker", "embedder"}:
+        return "a model"
+    if named := field.get("additionalProperties"):
+        return f"{_word(key, named)} by name"
+    return WORDS[field["$ref"].rpartition("/")[2]] if "$ref" in field else ""
 
 
 def _range(field: Mapping[str, Any]) -> str:

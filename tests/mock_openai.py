@@ -152,7 +152,8 @@ async def events(body: dict[str, Any], behaviour: Behaviour, story: dict[str, An
 
 
 def usage_of(body: dict[str, Any], behaviour: Behaviour, length: int) -> dict[str, Any]:
-    read = sum(len(message["content"].split()) for message in body["messages"])
+    read = behaviour.number("read", sum(len(message["content"].split()) for message in body["messages"]))
+    length = behaviour.number("wrote", length)
     return {
         "prompt_tokens": read,
         "completion_tokens": length,

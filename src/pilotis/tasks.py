@@ -39,9 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("queue", choices=sorted(JOBS))
     parser.add_argument("--alone", action="store_true", help="begin once no other such worker serves this data folder")
     asked = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {asked.queue}[{os.getpid()}] %(levelname)s %(message)s")
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
+        wiring.start_logs(f"{asked.queue}[{os.getpid()}]")
         given = wiring.settings()
         plan, env = wiring.load_plan(given)
         with (

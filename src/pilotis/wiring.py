@@ -6,23 +6,27 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
     from pilotis.adapters.postgres import Schema
     from pilotis.adapters.prometheus import PrometheusMeter
-    from pilotis.derive.plan import Embedding, Env, Llm, Plan
+    from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
     from pilotis.ports import Deps, Embedder, Generator, Meter, Reranker
+    from pilotis.ports.trace import Tracer
 
 DEFAULT_ENV = "dev"
 ABANDONED_S = 6 * 3600.0
+YES = frozenset({"1", "true", "yes", "on"})
+MOST_HOPS = 10
 
 Probe = Callable[[], Awaitable[object]]
 """Returns where a part of the service answers, and raises where it does not."""
@@ -59,6 +63,8 @@ class Service:
     """The metrics in Prometheus' text format."""
     spool: Path
     """Where uploads are received before they are stored."""
+    tracer: Tracer | None = None
+    """None where no collector of traces is named."""
 
 
 def settings(
@@ -96,12 +102,23 @@ def settings(
 
 
 def load_plan(given: Settings) -> tuple[Plan, Env]:
-    """The contract's plan and the env this process runs as. Raises ContractError."""
+    """The contract's plan and the env this process runs as. Raises ContractError, and SetupError for a number that is none.
+
+    PILOTIS_TRUSTED_HOPS comes before the contract: how many proxies stand before a process is known where it is started.
+    """
     from pilotis.contract import load
     from pilotis.derive import plan
 
     derived = plan.derive(load.load(given.contract) if given.contract else load.default())
-    return derived, derived.env(given.env)
+    env = derived.env(given.env)
+    told = given.environ.get("PILOTIS_TRUSTED_HOPS", "").strip()
+    if not told:
+        return derived, env
+    if not told.isdecimal() or int(told) > MOST_HOPS:
+        raise SetupError(
+            f"PILOTIS_TRUSTED_HOPS is {told!r}", remedy=f"set how many proxies write X-Forwarded-For, 0 to {MOST_HOPS}"
+        )
+    return derived, replace(env, trusted_hops=int(told))
 
 
 def data_folder(given: Settings, plan: Plan, env: Env) -> Path:
@@ -172,52 +189,95 @@ async def open_deps(
     meter: Meter | None = None,
     connections: int = 1,
     batch: bool = False,
+    asks: bool = True,
 ) -> AsyncIterator[Deps]:
     """Open one of each, with that many connections to begin with; close all in reverse order, also where opening the next failed.
 
-    `batch` is for workers: the model then shares the cores instead of answering as fast as it can.
-
+    `batch` is for workers: the model then shares the cores. Who never `asks` needs no keys of models that answer.
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
-    from pilotis.adapters import blobs, celery, kreuzberg, postgres, prometheus
+    from pilotis.adapters import blobs, celery, keyring, kreuzberg, postgres, prometheus, redis
     from pilotis.ports import Deps
 
-    folder = data_folder(given, plan, env)
+    folder, instance, name = data_folder(given, plan, env), uuid4().hex[:16], namespace(plan, env)
+    meter = meter or prometheus.PrometheusMeter(plan, env)
     async with AsyncExitStack() as opened:
-        embedder = await asyncio.to_thread(_embedder, given, env, batch=batch)
-        opened.push_async_callback(embedder.close)
-        generator = _generator(given, env, embedder)
-        if generator:
-            opened.push_async_callback(generator.close)
-        reranker = _reranker(given, env)
-        if reranker:
-            opened.push_async_callback(reranker.close)
+        embedder, generators, reranker = await _models(opened, given, env, meter, batch=batch, asks=asks)
         pool = await postgres.open_pool(addresses.database_url, min_size=connections, max_size=env.pool_max)
-        opened.push_async_callback(pool.close)
+        _close(opened, pool)
         await postgres.check_schema(pool)
         generation = await postgres.open_generation(pool, embedder)
         parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
-        opened.push_async_callback(parser.close)
-        queue = celery.CeleryQueue(addresses.redis_url, namespace=namespace(plan, env))
-        opened.push_async_callback(queue.close)
+        queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
+        keys = keyring.CachedKeys(postgres.PostgresKeys(pool), addresses.redis_url, namespace=name)
+        money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)
+        _close(opened, parser, queue, keys, money)
         yield Deps(
             embedder=embedder,
-            generator=generator,
+            generators=generators,
             reranker=reranker,
             blobs=blobs.FolderBlobs(folder / "blobs"),
             parser=parser,
             passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
             documents=postgres.PostgresDocuments(pool, generation),
-            keys=postgres.PostgresKeys(pool),
-            ledger=postgres.PostgresLedger(pool),
+            keys=keys,
+            ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
+            admission=money.admission,
+            cache=money.cache,
+            outbox=money.outbox,
+            guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
             queue=queue,
-            meter=meter or prometheus.PrometheusMeter(plan, env),
+            meter=meter,
+            instance=instance,
         )
+
+
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+def _close(opened: AsyncExitStack, *parts: _Closing) -> None:
+    for part in parts:
+        opened.push_async_callback(part.close)
+
+
+async def _models(
+    opened: AsyncExitStack, given: Settings, env: Env, meter: Meter, *, batch: bool, asks: bool
+) -> tuple[Embedder, Mapping[str, Generator], Reranker | None]:
+    from pilotis.adapters import models
+
+    # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+    def watch(model: str, is_open: float) -> None:
+        meter.gauge("rag_breaker_open", is_open, model=model)
+
+    cache = model_cache()
+    embedder = await asyncio.to_thread(models.open_embedder, env, given.environ, cache=cache, batch=batch, watch=watch)
+    _close(opened, embedder)
+    generators = models.open_generators(env, given.environ, embedder, watch) if asks else {}
+    reranker = models.open_reranker(env, given.environ, watch) if asks else None
+    _close(opened, *generators.values(), *([reranker] if reranker else []))
+    return embedder, generators, reranker
+
+
+@asynccontextmanager
+async def booked(deps: Deps, env: Env) -> AsyncIterator[None]:
+    """For a program that ends: what could cost something waits until budgets can be kept, and in the end all is in the ledger."""
+    from pilotis.errors import Transient
+    from pilotis.online import booking
+
+    if deps.generators:
+        announce = deps.guards.announce
+        await booking.open_books(deps.outbox, deps.ledger, instance=deps.instance, zone=env.timezone, announce=announce)
+    yield
+    with suppress(Transient):  # it is in the outbox: whoever comes next brings it to the ledger
+        await booking.book_all(deps.outbox, deps.ledger)
 
 
 @asynccontextmanager
 async def open_service(given: Settings, plan: Plan, env: Env, *, addresses: Addresses) -> AsyncIterator[Service]:
-    """`open_deps` with what the API needs besides."""
+    """`open_deps` with what the API needs besides: its measures, and the loops that keep the books."""
     from pilotis.adapters import prometheus
 
     meter: PrometheusMeter = prometheus.PrometheusMeter(plan, env)
@@ -225,19 +285,89 @@ async def open_service(given: Settings, plan: Plan, env: Env, *, addresses: Addr
     spool.mkdir(parents=True, exist_ok=True)
     clear_spool(spool)
     async with open_deps(given, plan, env, addresses=addresses, meter=meter, connections=env.pool_min) as deps:
-        yield Service(
-            deps=deps,
-            probes=probes(deps, env, addresses),
-            exposition=meter.exposition,
-            spool=spool,
-        )
+        meter.gauge("rag_process_info", 1, instance=deps.instance)
+        async with _running(*_loops(deps, env, meter)), _traced(given, plan, env, deps) as (seen, tracer):
+            yield Service(
+                deps=seen,
+                probes=probes(deps, env, addresses),
+                exposition=meter.exposition,
+                spool=spool,
+                tracer=tracer,
+            )
+
+
+def _loops(deps: Deps, env: Env, meter: Meter) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What each API process does besides serving; of several, one leads."""
+    from pilotis.batch import purge
+    from pilotis.control import guardrail
+    from pilotis.online import booking
+
+    return (
+        booking.keep_books(
+            deps.outbox,
+            deps.ledger,
+            meter,
+            instance=deps.instance,
+            zone=env.timezone,
+            announce=deps.guards.announce,
+        ),
+        guardrail.watch(
+            deps.guards,
+            meter,
+            env,
+            leads=lambda: deps.outbox.lead(deps.instance, ttl_s=booking.LEASE_S),
+            every_s=guardrail.EVERY_S,
+        ),
+        purge.keep_purging(deps.documents, deps.cache),
+    )
+
+
+@asynccontextmanager
+async def _traced(given: Settings, plan: Plan, env: Env, deps: Deps) -> AsyncIterator[tuple[Deps, Tracer | None]]:
+    """With a tracer where a collector is named (OTEL_EXPORTER_OTLP_ENDPOINT); else OpenTelemetry's exporter is not even imported."""
+    endpoint = given.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint:
+        yield deps, None
+        return
+    from pilotis.adapters import otel, traced
+
+    with_content = given.environ.get("PILOTIS_TRACE_CONTENT", "").lower() in YES
+    tracer = otel.OtelTracer(plan, env, endpoint=endpoint, instance=deps.instance, with_content=with_content)
+    try:
+        yield traced.traced(deps, env), tracer
+    finally:
+        await tracer.close()
+
+
+def start_logs(process: str, *, form: str = "json", environ: Mapping[str, str] | None = None) -> None:
+    """The log of this process, as PILOTIS_LOG (json, text) and PILOTIS_LOG_LEVEL say. Raises SetupError where they make no sense."""
+    from pilotis.adapters import logs
+
+    environ = os.environ if environ is None else environ
+    logs.start(form=environ.get("PILOTIS_LOG") or form, level=environ.get("PILOTIS_LOG_LEVEL") or "info", process=process)
+
+
+@asynccontextmanager
+async def _running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run what never ends beside the block, and end it with the block."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def probes(deps: Deps, env: Env, addresses: Addresses) -> Mapping[str, Probe]:
     """What `/readyz` asks. It takes no key and is asked every few seconds: a remote model, which is paid, is not asked."""
     from pilotis.adapters import celery
 
-    found: dict[str, Probe] = {"postgres": deps.documents.waiting, "redis": lambda: celery.ping(addresses.redis_url)}
+    # One look-up by key: what waits is counted for `/metrics`, which is asked less often.
+    found: dict[str, Probe] = {
+        "postgres": lambda: deps.documents.find("", limit=1),
+        "redis": lambda: celery.ping(addresses.redis_url),
+    }
     if env.embedder.provider == "local":
         found["model"] = lambda: deps.embedder.embed(["ready"])
     return found
@@ -256,64 +386,6 @@ async def _found(database_url: str) -> None:
 
     if (await postgres.schema(database_url)).current is None:
         await postgres.migrate(database_url)
-
-
-def _embedder(given: Settings, env: Env, *, batch: bool) -> Embedder:
-    wanted = env.embedder
-    if wanted.provider == "local":
-        # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        from pilotis.adapters.onnx import OnnxEmbedder
-
-        return OnnxEmbedder(model_cache(), min(2, os.cpu_count() or 1), spin=not batch)
-    from pilotis.adapters.openai import OpenAIEmbedder
-
-    return OpenAIEmbedder(
-        model=wanted.model,
-        dimension=wanted.dimension,
-        base_url=wanted.base_url,
-        key=_key(given, wanted),
-        key_env=wanted.key_env,
-    )
-
-
-def _generator(given: Settings, env: Env, embedder: Embedder) -> Generator | None:
-    llm = env.llm
-    if llm.provider == "local":
-        return None
-    from pilotis.adapters.openai import OpenAIGenerator
-
-    return OpenAIGenerator(
-        model=llm.model,
-        provider=llm.provider,
-        base_url=llm.base_url,
-        key=_key(given, llm),
-        key_env=llm.key_env,
-        first_byte_s=env.first_byte_s,
-        total_s=env.total_s,
-        count_tokens=embedder.count_tokens,
-    )
-
-
-def _reranker(given: Settings, env: Env) -> Reranker | None:
-    model = env.reranker
-    if not env.rerank or model is None:
-        return None
-    from pilotis.adapters.rerank import HttpReranker
-
-    return HttpReranker(model=model.model, base_url=model.base_url, key=_key(given, model), key_env=model.key_env)
-
-
-def _key(given: Settings, model: Llm | Embedding) -> str | None:
-    if model.key_env is None:
-        return None
-    key = given.environ.get(model.key_env, "").strip()
-    if not key:
-        raise SetupError(
-            f"{model.model} needs a key, and {model.key_env} is not set in the environment",
-            remedy=f"export {model.key_env}=YOUR-KEY",
-        )
-    return key
 
 
 def _path(text: str | None) -> Path | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openai
 
-from pilotis.adapters.openai_client import Remote, late, retried, translate
+from pilotis.adapters.breaker import Breaker
+from pilotis.adapters.openai_chunks import Chunks
+from pilotis.adapters.openai_client import Remote, late, never_arrived, retried, translate
 from pilotis.derive.cost import Usage
 from pilotis.errors import Permanent, PilotisError, SetupError, Transient
 
@@ -52,11 +53,12 @@ class OpenAIGenerator:
         first_byte_s: float,
         total_s: float,
         key_env: str | None = None,
+        breaker: Breaker | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self.model = model
         self.provider = provider
-        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env)
+        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env, breaker=breaker or Breaker())
         self._first_byte_s = min(first_byte_s, total_s)
         self._total_s = total_s
         self._count_tokens = count_tokens
@@ -72,7 +74,7 @@ class OpenAIGenerator:
         empty answer) or Transient (overload, time, a connection that broke).
         """
         heard = _Heard()
-        stream: openai.AsyncStream[Any] | None = None
+        stream: Chunks | None = None
         failure: PilotisError | None = None
         try:
             stream, chunk, waited_s = await self._begin(prompt, max_tokens)
@@ -84,11 +86,11 @@ class OpenAIGenerator:
             failure = heard.fault(self._remote)
         except PilotisError as error:
             failure = error
-        except (AttributeError, TypeError, ValueError) as error:  # a chunk of another shape
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # a chunk of another shape
             failure = translate(error, self._remote)
         finally:
             if stream is not None:
-                await _close(stream)
+                await stream.close()
         yield self._usage(prompt, heard, failure)
         if failure is not None:
             raise failure
@@ -97,37 +99,34 @@ class OpenAIGenerator:
         """Close the connections."""
         await self._client.close()
 
-    async def _begin(self, prompt: Prompt, max_tokens: int) -> tuple[openai.AsyncStream[Any], Any, float]:
+    async def _begin(self, prompt: Prompt, max_tokens: int) -> tuple[Chunks, Any, float]:
         """Open a stream and read its first chunk (None where there is none); return what that took, too."""
         clock = asyncio.get_running_loop().time
         began = clock()
 
-        async def attempt() -> tuple[openai.AsyncStream[Any], Any]:
+        async def attempt() -> tuple[Chunks, Any]:
             stream = await self._request(prompt, max_tokens)
             try:
-                return stream, await anext(stream, None)
+                return stream, await stream.next()
             except BaseException:  # a cancelled task too must not leave the connection open
-                await _close(stream)
+                await stream.close()
                 raise
 
         stream, chunk = await retried(attempt, self._remote, within_s=self._first_byte_s)
         return stream, chunk, clock() - began
 
-    async def _request(self, prompt: Prompt, max_tokens: int) -> openai.AsyncStream[Any]:
+    async def _request(self, prompt: Prompt, max_tokens: int) -> Chunks:
         while True:
             options: dict[str, Any] = {self._limit: max_tokens, "stream_options": {"include_usage": True}}
             sent = {name: value for name, value in options.items() if name not in self._refused}
             messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
             try:
-                create: Any = self._client.chat.completions.create
-                stream: openai.AsyncStream[Any] = await create(model=self.model, messages=messages, stream=True, **sent)
+                return await Chunks.open(self._client, model=self.model, messages=messages, stream=True, **sent)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 name = _refused_parameter(error, sent)
                 if name is None:
                     raise
                 self._learn(name)
-            else:
-                return stream
 
     def _learn(self, refused: str) -> None:
         self._refused.add(refused)
@@ -135,12 +134,12 @@ class OpenAIGenerator:
         if others.get(refused) not in self._refused:
             self._limit = others.get(refused, self._limit)
 
-    async def _next(self, stream: openai.AsyncStream[Any], waited_s: float) -> tuple[Any, float]:
+    async def _next(self, stream: Chunks, waited_s: float) -> tuple[Any, float]:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
             async with asyncio.timeout(self._total_s - waited_s):
-                chunk = await anext(stream, None)
+                chunk = await stream.next()
         except TimeoutError as error:
             raise late(self._remote, self._total_s, missing="its last token") from error
         except openai.OpenAIError as error:
@@ -150,7 +149,8 @@ class OpenAIGenerator:
     def _usage(self, prompt: Prompt, heard: _Heard, failure: PilotisError | None) -> Usage:
         if heard.usage is not None:
             return _usage_of(heard.usage, self.model, self.provider)
-        timed_out = isinstance(failure, Transient) and isinstance(failure.__cause__, TimeoutError | openai.APITimeoutError)
+        cause = failure.__cause__ if isinstance(failure, Transient) else None
+        timed_out = isinstance(cause, TimeoutError | openai.APITimeoutError) and not never_arrived(cause)
         consumed = heard.began or timed_out
         return Usage(
             model=self.model,
@@ -178,12 +178,13 @@ class OpenAIEmbedder:
         base_url: str | None,
         key: str | None,
         key_env: str | None = None,
+        breaker: Breaker | None = None,
         total_s: float = 60.0,
         batch: int = 128,
     ) -> None:
         self.name = model
         self.dimension = dimension
-        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env)
+        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env, breaker=breaker or Breaker())
         self._total_s = total_s
         self._batch = batch
         self._client = self._remote.open(total_s=total_s)
@@ -248,14 +249,14 @@ class _Heard:
     def take(self, chunk: Any) -> str:
         """Take note of a chunk; return the piece of the answer in it, often empty."""
         self.began = True
-        if chunk.usage is not None:
-            self.usage = chunk.usage  # some servers report a running total in every chunk: the last one counts
+        self.usage = chunk.get("usage") or self.usage  # some servers report a running total in every chunk: the last one counts
         piece = ""
-        for choice in (chunk.choices or [])[:1]:
-            self.finish = choice.finish_reason or self.finish
-            if choice.delta is not None:
-                piece = choice.delta.content or ""
-                thought = getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None)
+        for choice in (chunk["choices"] or [])[:1]:
+            self.finish = choice.get("finish_reason") or self.finish
+            delta = choice.get("delta")
+            if delta is not None:
+                piece = delta.get("content") or ""
+                thought = delta.get("reasoning_content") or delta.get("reasoning")
                 self.text += piece + (thought if isinstance(thought, str) else "")
         self.answered = self.answered or bool(piece)
         return piece
@@ -272,16 +273,16 @@ class _Heard:
         return None
 
 
-def _usage_of(reported: Any, model: str, provider: str) -> Usage:
-    """Map the server's figures; details it leaves out count 0."""
-    read, wrote = getattr(reported, "prompt_tokens_details", None), getattr(reported, "completion_tokens_details", None)
+def _usage_of(reported: dict[str, Any], model: str, provider: str) -> Usage:
+    """Map the server's figures; details it leaves out count 0. DeepSeek says beside the usage what others say in its details."""
+    read, wrote = reported.get("prompt_tokens_details") or {}, reported.get("completion_tokens_details") or {}
     return Usage(
         model=model,
         provider=provider,
-        input_tokens=reported.prompt_tokens or 0,
-        output_tokens=reported.completion_tokens or 0,
-        cached_tokens=getattr(read, "cached_tokens", None) or 0,
-        reasoning_tokens=getattr(wrote, "reasoning_tokens", None) or 0,
+        input_tokens=reported.get("prompt_tokens") or 0,
+        output_tokens=reported.get("completion_tokens") or 0,
+        cached_tokens=read.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0,
+        reasoning_tokens=wrote.get("reasoning_tokens") or 0,
     )
 
 
@@ -290,8 +291,3 @@ def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> st
     if error.param in sent:
         return error.param
     return next((name for name in OPTIONAL if name in sent and name in error.message), None)
-
-
-async def _close(stream: openai.AsyncStream[Any]) -> None:
-    with suppress(openai.OpenAIError, OSError):  # it is over either way
-        await stream.close()

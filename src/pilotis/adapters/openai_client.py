@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import openai
-from httpx2 import Timeout
+from httpx2 import ConnectTimeout, Timeout
 
+from pilotis.adapters.breaker import Breaker
 from pilotis.errors import Permanent, PilotisError, SetupError, Transient
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Remote:
     base_url: str | None = None
     key: str | None = field(default=None, repr=False)
     key_env: str | None = None
+    breaker: Breaker = field(default_factory=Breaker, repr=False, compare=False)
 
     @property
     def address(self) -> str:
@@ -63,6 +65,8 @@ class Remote:
             timeout=Timeout(total_s, connect=min(CONNECT_S, total_s)),
             max_retries=0,
             default_headers={name: openai.Omit() for name in _TOLD},  # type: ignore[misc]  # the SDK takes Omit here
+            # Its default transport takes twice as long for each call.
+            http_client=openai.DefaultAioHttpClient(),
         )
 
 
@@ -72,23 +76,43 @@ async def retried(attempt: Callable[[], Awaitable[T]], remote: Remote, *, within
     Tried again: refused or broken connections, 408, 409, 429 and 5xx, after the server's Retry-After or after a pause that
     doubles and is drawn at random below its bound ("full jitter").
 
-    Raises what `translate` says of the last failure, and Transient where the time is up.
+    Raises what `translate` says of the last failure, and Transient where the time is up or the server is left alone.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + within_s
     tried = 0
     while True:
         tried += 1
+        require_closed(remote)
         try:
             async with asyncio.timeout_at(ends):
-                return await attempt()
+                found = await attempt()
         except TimeoutError as error:
+            remote.breaker.failed()
             raise late(remote, within_s) from error
         except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+            _note(error, remote)
             pause_s = _pause_s(error, tried)
             if not _passing(error) or tried == ATTEMPTS or loop.time() + pause_s >= ends:
                 raise translate(error, remote, tried=tried) from error
             await asyncio.sleep(pause_s)
+        except BaseException:  # given up by the caller: it says nothing of the server
+            remote.breaker.abandoned()
+            raise
+        else:
+            remote.breaker.succeeded()
+            return found
+
+
+def require_closed(remote: Remote) -> None:
+    """Raises Transient at once where the server has failed so often that it is left alone for a moment."""
+    wait_s = remote.breaker.retry_after_s()
+    if wait_s is not None:
+        raise Transient(
+            remote.says("has failed again and again and is left alone for a moment"),
+            remedy="try again shortly; look at the model's server",
+            retry_after_s=wait_s,
+        )
 
 
 def late(remote: Remote, within_s: float, *, missing: str = "an answer") -> Transient:
@@ -101,7 +125,7 @@ def late(remote: Remote, within_s: float, *, missing: str = "an answer") -> Tran
 
 def translate(error: Exception, remote: Remote, *, tried: int = 1) -> PilotisError:
     """Say in our words what went wrong: what to set up, what to try later, what cannot help."""
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError) and not never_arrived(error):
         return Transient(remote.says("did not answer in time"), remedy="try again; look whether the server is overloaded")
     if isinstance(error, openai.APIConnectionError):
         cause = _quote(str(error.__cause__ or error), remote)
@@ -114,6 +138,11 @@ def translate(error: Exception, remote: Remote, *, tried: int = 1) -> PilotisErr
         remote.says("answered something that is not the OpenAI protocol", _quote(str(error), remote)),
         remedy="check that base_url points at an OpenAI-compatible API, often a path that ends in /v1",
     )
+
+
+def never_arrived(error: BaseException | None) -> bool:
+    """Whether no connection came about: the aiohttp transport calls a refused one a timeout, too."""
+    return isinstance(error, openai.APITimeoutError) and isinstance(error.__cause__, ConnectTimeout)
 
 
 def _of_status(error: openai.APIStatusError, remote: Remote, tried: int) -> PilotisError:
@@ -144,6 +173,16 @@ def _passing(error: Exception) -> bool:
             return False
         return error.status_code in (408, 409, 429) or (error.status_code >= 500 and error.status_code != 501)
     return isinstance(error, openai.APIConnectionError) or type(error) is openai.APIError
+
+
+def _note(error: Exception, remote: Remote) -> None:
+    """A server that answers is alive, also one that refuses: too many requests (429) are ours to send fewer of."""
+    if _passing(error) and not (isinstance(error, openai.APIStatusError) and error.status_code == 429):
+        remote.breaker.failed()
+    elif isinstance(error, openai.APIStatusError):
+        remote.breaker.succeeded()
+    else:
+        remote.breaker.abandoned()
 
 
 def _pause_s(error: Exception, tried: int) -> float:

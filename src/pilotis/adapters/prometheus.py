@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 KINDS = ("ask", "search", "documents")
 OUTCOMES = ("answered", "not_found", "ok", "refused", "failed", "left")
-STAGES = ("embed", "search", "rerank", "extract", "generate", "settle")
+STAGES = ("admit", "embed", "search", "rerank", "extract", "generate", "settle")
+
+LIMITS = ("rate_limited", "budget_exceeded", "budget_held", "guardrail", "overloaded", "draining")
 
 Family = Counter | Gauge | Histogram
 
@@ -83,6 +85,10 @@ def _foreseeable(env: Env) -> Iterable[tuple[str, dict[str, str]]]:
         yield "rag_requests_total", {"kind": kind, "outcome": outcome}
     for kind in KINDS:
         yield "rag_request_seconds", {"kind": kind}
+    for code in LIMITS:
+        yield "rag_limited_total", {"code": code}
+    for cache, result in (*product(("answer", "passages"), ("hit", "miss")), ("answer", "wait")):
+        yield "rag_cache_total", {"cache": cache, "result": result}
     for stage in STAGES:
         yield "rag_stage_seconds", {"stage": stage}
     for queue in QUEUES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pilotis.adapters.breaker import Breaker
 from pilotis.adapters.openai_client import Remote, retried, translate
 
 if TYPE_CHECKING:
@@ -22,10 +23,19 @@ class HttpReranker:
     """
 
     def __init__(
-        self, *, model: str, base_url: str | None, key: str | None, key_env: str | None = None, total_s: float = 10.0
+        self,
+        *,
+        model: str,
+        base_url: str | None,
+        key: str | None,
+        key_env: str | None = None,
+        breaker: Breaker | None = None,
+        total_s: float = 10.0,
     ) -> None:
         self.model = model
-        self._remote = Remote(model=model, base_url=base_url or COHERE_URL, key=key, key_env=key_env)
+        self._remote = Remote(
+            model=model, base_url=base_url or COHERE_URL, key=key, key_env=key_env, breaker=breaker or Breaker()
+        )
         self._total_s = total_s
         self._client = self._remote.open(total_s=total_s)
 

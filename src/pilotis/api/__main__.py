@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-import signal
+import os
 import sys
-
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
+from pathlib import Path
 
 from pilotis import wiring
 from pilotis.api.app import create_app
+from pilotis.api.gate import Gate
+from pilotis.api.serve import Tls, serve
+from pilotis.api.warm import warm
 from pilotis.derive.plan import Env, Plan
 from pilotis.embedded import Addresses
-from pilotis.errors import PilotisError
+from pilotis.errors import PilotisError, SetupError
 from pilotis.wiring import Settings
 
-BACKLOG = 1024
-"""Connections the kernel queues while the process is busy: 500 clients at once must not be turned away."""
+DRAIN_S = 30.0
+"""How long streams may go on once the process is told to end, where the contract does not end them sooner."""
 
 
 def main() -> int:
     """Serve; return the exit code."""
-    options = argparse.ArgumentParser(prog="pilotis.api", description=__doc__)
-    options.add_argument("--host", default="127.0.0.1")
-    options.add_argument("--port", type=int, default=8080)
-    given = options.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    given = _options().parse_args()
     try:
+        wiring.start_logs(f"api[{os.getpid()}]")
         settings = wiring.settings()
         plan, env = wiring.load_plan(settings)
         with wiring.stack(settings, plan, env) as addresses:
@@ -43,28 +39,39 @@ def main() -> int:
     return 0
 
 
-async def serve(app: object, host: str, port: int) -> None:
-    """One server in this process and this loop: what `/metrics` counts is all there is."""
-    server = Server(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.auto,
-        http1_settings=HTTP1Settings(keep_alive=True, header_read_timeout=30_000),
-        websockets=False,
-        backlog=BACKLOG,
-        log_enabled=False,
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.stop)
-    await server.serve()
+def _options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="pilotis.api", description=__doc__)
+    options.add_argument("--host", default="127.0.0.1")
+    options.add_argument("--port", type=int, default=8080)
+    options.add_argument("--tls-cert", type=Path, help="certificate with its chain, PEM")
+    options.add_argument("--tls-key", type=Path, help="its key, PEM")
+    options.add_argument("--drain-s", type=float, help="how long running requests may go on at the end")
+    return options
+
+
+def _tls(given: argparse.Namespace) -> Tls | None:
+    if (given.tls_cert is None) != (given.tls_key is None):
+        raise SetupError("a TLS certificate and its key go together", remedy="give both --tls-cert and --tls-key, or neither")
+    if given.tls_cert is None:
+        return None
+    tls = Tls(cert=given.tls_cert, key=given.tls_key)
+    tls.check()
+    return tls
 
 
 async def _serve(settings: Settings, plan: Plan, env: Env, addresses: Addresses, given: argparse.Namespace) -> None:
+    tls = _tls(given)
+    gate = Gate(env.in_flight, is_warm=False)
     async with wiring.open_service(settings, plan, env, addresses=addresses) as service:
-        await serve(create_app(plan, env, service), given.host, given.port)
+        await serve(
+            create_app(plan, env, service, gate=gate),
+            gate,
+            host=given.host,
+            port=given.port,
+            drain_s=min(DRAIN_S, env.total_s) if given.drain_s is None else given.drain_s,
+            tls=tls,
+            warm=lambda: warm(gate, env, service.deps),
+        )
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
 from pilotis import __version__
-from pilotis.api import ask, docs, documents, health, problems, search
+from pilotis.api import ask, chat, costs, docs, documents, health, keys, mcp, problems, search
+from pilotis.api.dialect import OpenAIErrors
 from pilotis.api.edge import CLOSED_BY_CLIENT, COUNTED, Edge
+from pilotis.api.gate import Gate
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
     from pilotis.ports import Meter
     from pilotis.wiring import Service
 
-KINDS = {"/v1/ask": "ask", "/v1/search": "search", "/v1/documents": "documents", "/v1/documents/{document_id}": "documents"}
+KINDS = {
+    "/v1/ask": "ask",
+    "/v1/chat/completions": "ask",
+    "/v1/search": "search",
+    "/v1/documents": "documents",
+    "/v1/documents/{document_id}": "documents",
+}
 """The routes that count as requests; probes and scrapes do not."""
 
 DESCRIPTION = """Answers questions from your documents, with their sources and their cost.
@@ -28,8 +36,13 @@ DESCRIPTION = """Answers questions from your documents, with their sources and t
 Errors are problem details (RFC 9457, `application/problem+json`) with a stable `code`. Amounts are strings holding exact euros."""
 
 
-def create_app(plan: Plan, env: Env, service: Service) -> FastAPI:
-    """The application of one env; whoever opened `service` closes it after the server has stopped."""
+def create_app(plan: Plan, env: Env, service: Service, *, gate: Gate | None = None) -> FastAPI:
+    """The application of one env; whoever opened `service` closes it after the server has stopped.
+
+    A server that drains or warms up does so by `gate`.
+    """
+    gate = gate or Gate(env.in_flight)
+    meter = service.deps.meter
     app = FastAPI(
         title="Pilotis",
         version=__version__,
@@ -37,17 +50,50 @@ def create_app(plan: Plan, env: Env, service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(Edge, measure=partial(_measure, service.deps.meter)),
+            Middleware(OpenAIErrors),
+            Middleware(
+                Edge,
+                gate=gate,
+                hops=env.trusted_hops,
+                measure=partial(_measure, meter),
+                limited=lambda code: meter.count("rag_limited_total", code=code),
+                tracer=service.tracer,
+            ),
             Middleware(CompressMiddleware, zstd_level=3),
         ],
         redirect_slashes=False,
     )
     remove_compress_type("text/event-stream")
-    app.state.plan, app.state.env, app.state.service = plan, env, service
+    app.state.plan, app.state.env, app.state.service, app.state.gate = plan, env, service, gate
+    app.state.looks = {}
     problems.install(app)
-    for module in (ask, search, documents, health, docs):
+    chat.install(app)
+    for module in (ask, chat, search, documents, costs, keys, health, docs):
         app.include_router(module.router)
+    app.router.routes.append(mcp.route)
+    _describe(app)
     return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Complete the OpenAPI page: a key may come as a bearer token too, and every error has the form of a problem."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            page = plain()
+            parts = page.setdefault("components", {})
+            parts.setdefault("schemas", {})["Problem"] = problems.SCHEMA
+            parts.setdefault("securitySchemes", {})["bearer"] = {"type": "http", "scheme": "bearer"}
+            for operation in (operation for path in page["paths"].values() for operation in path.values()):
+                if operation.get("security"):
+                    operation["security"] = [{"bearer": []}, {"key": []}]
+                for response in operation["responses"].values():
+                    if (told := response.get("content", {}).get(problems.MEDIA_TYPE)) is not None:
+                        told["schema"] = {"$ref": "#/components/schemas/Problem"}
+        return app.openapi_schema or plain()
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
 
 def _measure(meter: Meter, scope: Scope, status: int, seconds: float) -> None:

@@ -11,25 +11,27 @@ from pydantic import Field
 
 from pilotis.api import examples
 from pilotis.api.access import Caller
-from pilotis.api.bodies import Body, Filters, Text, json_body, read_json
-from pilotis.api.edge import COUNTED
+from pilotis.api.bodies import Body, Filters, Text, TopK, Typed, json_body, read_json
+from pilotis.api.edge import CLIENT_IP, COUNTED
 from pilotis.api.problems import describe, problem_json
 from pilotis.api.stream import EventStream, event
 from pilotis.api.views import answer_view, encode, json_response, passages_view, plain
+from pilotis.derive import genai
 from pilotis.errors import Invalid
 from pilotis.online import answer as road
+from pilotis.ports import trace
 
 router = APIRouter(prefix="/v1", tags=["questions"])
 
 
 class AskBody(Body):
-    question: Text
+    question: Typed
     """In any language of the contract."""
     collection: Text | None = None
     """Ask one collection only."""
     metadata: Filters = Field(default_factory=dict)
     """Ask only documents whose metadata holds all of these."""
-    top_k: int | None = None
+    top_k: TopK | None = None
     """How many passages to retrieve; left out, the env's figure."""
     stream: bool = False
     """Answer as server-sent events, as `Accept: text/event-stream` does too."""
@@ -50,12 +52,23 @@ async def ask(request: Request, caller: Caller) -> Response:
     """
     body = await read_json(request, AskBody)
     app = request.app.state
-    asked = road.Ask(bu=caller.bu, text=body.question, collection=body.collection, metadata=body.metadata, top_k=body.top_k)
+    streamed = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    if streamed and not app.env.streaming:
+        raise Invalid("this service does not stream (perf.streaming is false)", remedy="ask without 'stream'")
+    asked = road.Ask(
+        bu=caller.bu,
+        text=body.question,
+        collection=body.collection,
+        metadata=body.metadata,
+        top_k=body.top_k,
+        streamed=streamed,
+        key=caller.id,
+        key_budget=caller.budget,
+        ip=request.scope.get(CLIENT_IP),
+    )
     request.scope[COUNTED] = True
     events = road.answer(asked, app.env, app.plan, app.service.deps)
-    if body.stream or "text/event-stream" in request.headers.get("accept", ""):
-        if not app.env.streaming:
-            raise Invalid("this service does not stream (perf.streaming is false)", remedy="ask without 'stream'")
+    if streamed:
         first = await anext(events)
         return EventStream(_frames(first, events, request.scope["request_id"]))
     async with aclosing(events):
@@ -74,6 +87,7 @@ async def _frames(first: road.Event, events: AsyncGenerator[road.Event, None], r
                 yield _frame(step)
         except Exception as error:  # the status line is gone: the error travels as the last event instead
             status, code, detail, remedy = describe(error, request_id)
+            trace.current().root.note({genai.CODE: code})
             yield event("error", problem_json(status, code, detail, remedy=remedy, id=request_id))
 
 

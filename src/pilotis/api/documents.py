@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from pilotis.adapters.kreuzberg import media_type
 from pilotis.api import examples
-from pilotis.api.access import Caller
+from pilotis.api.access import Reader, Writer
 from pilotis.api.bodies import Text, too_large
-from pilotis.api.problems import describe, problem_json, unknown_field
+from pilotis.api.problems import describe, problem, problem_json, unknown_field
 from pilotis.api.upload import Upload, read_form
 from pilotis.api.views import document_view, json_response
 from pilotis.batch import ingest
@@ -41,7 +41,11 @@ _FORM = {
                             "items": {"type": "string", "format": "binary"},
                             "description": "One file or many, of any format that is read: the part's filename names the document.",
                         },
-                        "collection": {"type": "string", "description": "Where they belong; left out, `default`."},
+                        "collection": {
+                            "type": "string",
+                            "minLength": 1,
+                            "description": "Where they belong; left out, `default`.",
+                        },
                         "metadata": {"type": "string", "description": "A JSON object, to filter by."},
                     },
                 },
@@ -77,7 +81,7 @@ class ListQuery(BaseModel):
     ),
     response_class=Response,
 )
-async def send(request: Request, caller: Caller) -> Response:
+async def send(request: Request, caller: Writer) -> Response:
     """Stored durably once the answer is 202; then look at the document until its state is `indexed` or `failed`.
 
     The same content under the same name does no work (`changed` is false); changed content replaces the old one, which stays
@@ -110,7 +114,9 @@ async def send(request: Request, caller: Caller) -> Response:
                 refused.append({"name": upload.name, "problem": _problem(error, request)})
             else:
                 stored.append(document_view(document) | {"changed": changed})
-    return json_response({"documents": stored, "refused": refused}, 202 if stored else 422)
+    if not stored:
+        return problem(422, "invalid", f"none of the {len(refused)} files can be taken", documents=[], refused=refused)
+    return json_response({"documents": stored, "refused": refused}, 202)
 
 
 @router.get(
@@ -119,7 +125,7 @@ async def send(request: Request, caller: Caller) -> Response:
     responses=examples.responses({"documents": [examples.DOCUMENT], "next": None}),
     response_class=Response,
 )
-async def find(request: Request, caller: Caller, query: Annotated[ListQuery, Query()]) -> Response:
+async def find(request: Request, caller: Reader, query: Annotated[ListQuery, Query()]) -> Response:
     found = await request.app.state.service.deps.documents.find(
         caller.bu, collection=query.collection, state=query.state, limit=query.limit, after=query.after
     )
@@ -133,7 +139,7 @@ async def find(request: Request, caller: Caller, query: Annotated[ListQuery, Que
     responses=examples.responses(examples.DOCUMENT),
     response_class=Response,
 )
-async def get(request: Request, caller: Caller, document_id: str) -> Response:
+async def get(request: Request, caller: Reader, document_id: str) -> Response:
     return json_response(document_view(await request.app.state.service.deps.documents.get(caller.bu, document_id)))
 
 
@@ -144,7 +150,7 @@ async def get(request: Request, caller: Caller, document_id: str) -> Response:
     responses=examples.responses(None, status=204),
     response_class=Response,
 )
-async def delete(request: Request, caller: Caller, document_id: str) -> Response:
+async def delete(request: Request, caller: Writer, document_id: str) -> Response:
     """Once the answer is 204, nothing of it is found any more."""
     await ingest.forget(document_id, request.app.state.service.deps, bu=caller.bu)
     return Response(status_code=204)
@@ -200,5 +206,5 @@ def _depth(value: Any) -> int:
 
 def _problem(error: PilotisError, request: Request) -> dict[str, Any]:
     status, code, detail, remedy = describe(error, request.scope["request_id"])
-    problem: dict[str, Any] = json.loads(problem_json(status, code, detail, remedy=remedy))
-    return problem
+    told: dict[str, Any] = json.loads(problem_json(status, code, detail, remedy=remedy))
+    return told

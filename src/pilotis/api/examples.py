@@ -98,12 +98,21 @@ PROBLEM = {
 }
 
 _ERRORS = {
+    400: "No HTTP request that can be read, or one with a key in its address",
     401: "No key, an unknown key, a revoked key",
+    402: "A budget is spent until its window ends",
+    403: "The key has no right to this",
     404: "There is no such thing for this business unit",
+    405: "Not possible here; the header `allow` names what is",
+    408: "The body comes too slowly",
+    409: "It contradicts what is stored",
     413: "Too large",
     415: "Not a content type that is read here",
     422: "Not valid; the detail names the field",
-    503: "Something the service needs is away; try again",
+    429: "Too many requests, or what is left of a budget is held by others: come back after `retry-after` seconds",
+    502: "A model or a store answered what nobody can use",
+    503: "Something the service needs is away, or it is overloaded: come back after `retry-after` seconds",
+    507: "The server's disk is full",
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,6 +21,14 @@ router = APIRouter(tags=["health"])
 
 PROBE_S = 2.0
 """A part that takes longer than this to say it is there counts as away."""
+FRESH_S = 0.2
+"""For so long what was found is told again."""
+SPARED = frozenset({"redis"})
+"""Parts without which questions are answered all the same."""
+
+_EXPOSITION: dict[int | str, dict[str, Any]] = {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}}
+
+Look = TypeVar("Look")
 
 
 @router.get("/healthz", summary="The process is alive")
@@ -27,23 +36,50 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", summary="Database, queue and model answer", responses={503: {"description": "Names what is away"}})
+@router.get(
+    "/readyz",
+    summary="Whether to send requests here: the database and the model answer, and the process neither begins nor ends",
+    responses={503: {"description": "Names what is away", "content": {"application/problem+json": {}}}},
+)
 async def readyz(request: Request) -> Response:
-    probes = request.app.state.service.probes
-    names = list(probes)
-    found = await asyncio.gather(*(_probe(name, probes[name]) for name in names))
-    parts: dict[str, dict[str, Any]] = dict(zip(names, found, strict=True))
+    """`degraded` is ready too: without Redis questions are answered, as long as they cost nothing that has to be budgeted."""
+    app = request.app.state
+    if app.gate.phase == "draining":
+        return _not_ready("the process is about to end")
+    parts = await _shared(request, "parts", lambda: _parts(app.service.probes))
     away = [name for name, part in parts.items() if part["status"] != "ok"]
-    if away:
-        return problem(503, "not_ready", f"away: {', '.join(away)}", headers={"retry-after": "1"}, parts=parts)
-    return JSONResponse({"status": "ready", "parts": parts})
+    if needed := [name for name in away if name not in SPARED]:
+        return _not_ready(f"away: {', '.join(needed)}", parts=parts)
+    if app.gate.phase == "warming":
+        return _not_ready("warming up", parts=parts)
+    return JSONResponse({"status": "degraded" if away else "ready", "parts": parts})
 
 
-@router.get("/metrics", summary="Metrics of this process, for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Metrics of this process, for Prometheus", response_class=Response, responses=_EXPOSITION)
 async def metrics(request: Request) -> Response:
-    service = request.app.state.service
-    await _gauge_queues(service.deps)
-    return Response(service.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    app = request.app.state
+    app.service.deps.meter.gauge("rag_in_flight", app.gate.inside)
+    await _shared(request, "queues", lambda: _gauge_queues(app.service.deps))
+    return Response(app.service.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _not_ready(detail: str, **members: Any) -> Response:
+    return problem(503, "not_ready", detail, headers={"retry-after": "1"}, **members)
+
+
+async def _shared(request: Request, name: str, look: Callable[[], Coroutine[Any, Any, Look]]) -> Look:
+    """One look for all who ask within FRESH_S: these pages take no key, and a flood of probes must cost no more than one."""
+    looks: dict[str, tuple[float, asyncio.Task[Look]]] = request.app.state.looks
+    now = asyncio.get_running_loop().time()
+    since, task = looks.get(name, (-FRESH_S, None))
+    if task is None or (task.done() and now - since >= FRESH_S) or task.get_loop() is not asyncio.get_running_loop():
+        since, task = looks[name] = now, asyncio.create_task(look())
+    return await asyncio.shield(task)
+
+
+async def _parts(probes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = await asyncio.gather(*(_probe(name, probe) for name, probe in probes.items()))
+    return dict(zip(probes, found, strict=True))
 
 
 async def _probe(name: str, probe: Any) -> dict[str, Any]:

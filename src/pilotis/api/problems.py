@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
@@ -15,13 +16,44 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from pilotis.errors import Invalid, Permanent, PilotisError, Refused, Transient, Unauthorised
+from pilotis.derive import genai
+from pilotis.errors import (
+    ContractError,
+    Invalid,
+    Limited,
+    Permanent,
+    PilotisError,
+    Refused,
+    SetupError,
+    Transient,
+    Unauthorised,
+)
+from pilotis.ports import trace
 
 log = logging.getLogger("pilotis.api")
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN_CHARACTERS = 200
 """Of what a stranger sent, this much is repeated to them."""
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable, for programs."},
+        "detail": {"type": "string"},
+        "remedy": {"type": "string", "description": "The one thing to do next."},
+        "id": {"type": "string", "description": "Under which the server's log tells more."},
+        "scope": {"type": "string", "description": "Whose limit it is: env, ip, plane:X, bu:NAME or key:ID."},
+        "window": {"type": "string", "description": "Over which time the limit holds: hour, day or month."},
+        "limit": {"type": "string"},
+        "resets_at": {"type": "string", "format": "date-time"},
+    },
+}
+"""What the OpenAPI page says of every error."""
 
 
 def problem(
@@ -34,6 +66,7 @@ def problem(
     **members: Any,
 ) -> Response:
     """A problem of RFC 9457; `code` is stable for programs, `detail` and `remedy` are for people."""
+    trace.current().note({genai.CODE: code})
     return Response(problem_json(status, code, detail, remedy=remedy, **members), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -61,6 +94,10 @@ def describe(error: Exception, request_id: str) -> tuple[int, str, str, str]:
             log.warning("request %s: %s", request_id, error.message)
             status, code = (503, "away") if isinstance(error, Transient) else (502, "upstream")
             return status, code, error.message.partition(": ")[0], error.remedy or "try again shortly"
+        case SetupError() | ContractError():
+            # What is missing, and where, is for whoever runs this service: callers can do nothing about it.
+            log.error("request %s: %s (%s)", request_id, error.message, error.remedy or "no remedy")
+            return 503, "setup", f"the service is not set up for this; its log says why under {request_id}", ""
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             log.error("request %s: the disk is full: %s", request_id, error)
             return (
@@ -77,13 +114,34 @@ def describe(error: Exception, request_id: str) -> tuple[int, str, str, str]:
 def of_error(error: Exception, request_id: str) -> Response:
     """The response for an error of any kind; never a word of what is inside the server."""
     status, code, detail, remedy = describe(error, request_id)
-    headers: dict[str, str] = {}
-    if isinstance(error, Transient):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    if isinstance(error, Unauthorised):
-        headers["www-authenticate"] = "Bearer"
     members = {"id": request_id} if status >= 500 else {}
-    return problem(status, code, detail, remedy=remedy, headers=headers, **members)
+    return problem(status, code, detail, remedy=remedy, headers=headers_of(error), **members, **limit_of(error))
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """When to come back, in whole seconds rounded up, and how to say who one is."""
+    match error:
+        case Limited() | Transient():
+            return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+        case Unauthorised():
+            return {"www-authenticate": "Bearer"}
+        case _:
+            return {}
+
+
+def limit_of(error: Exception) -> dict[str, str]:
+    """Whose limit was reached, over which window, how much it is and when it begins anew: what is known of it."""
+    if not isinstance(error, Limited):
+        return {}
+    resets_at = error.resets_at.isoformat() if error.resets_at else None
+    told = {"scope": error.scope, "window": error.window, "limit": error.limit, "resets_at": resets_at}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def count_limited(request: Request, error: Exception) -> None:
+    """Count a refusal for want of room or money; to be called once for each, by whoever answers it."""
+    if isinstance(error, Limited):
+        request.app.state.service.deps.meter.count("rag_limited_total", code=error.code)
 
 
 def invalid_fields(errors: Sequence[Mapping[str, Any]], known: Sequence[str], *, where: str = "body") -> Invalid:
@@ -118,6 +176,7 @@ def encodable(text: str) -> str:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    count_limited(request, error)
     return of_error(error, request.scope.get("request_id", ""))
 
 

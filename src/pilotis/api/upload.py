@@ -11,7 +11,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from pilotis.api.bodies import too_large
+from pilotis.api.bodies import form_chunks, too_large
 from pilotis.errors import Invalid
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def read_form(request: Request, folder: Path, *, max_file_bytes: int) -> t
 
     A file larger than `max_file_bytes` is read past, for the sake of those behind it: only its size tells.
 
-    Raises Invalid: 415 for another content type, 413 for far too much, 422 for a malformed form.
+    Raises Invalid: 415 for another content type, 413 for far too much, 408 where it dribbles, 422 for a malformed form.
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
@@ -61,7 +61,7 @@ async def read_form(request: Request, folder: Path, *, max_file_bytes: int) -> t
     try:
         parser = MultipartParser(parameters.get(b"boundary", b""), form.callbacks())
         gathered = bytearray()
-        async for chunk in request.stream():
+        async for chunk in form_chunks(request):
             gathered += chunk
             if len(gathered) >= CHUNK_BYTES:
                 await asyncio.to_thread(parser.write, bytes(gathered))

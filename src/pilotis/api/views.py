@@ -13,8 +13,7 @@ from pydantic_core import to_json
 from pilotis.api.problems import encodable
 
 if TYPE_CHECKING:
-    from pilotis.online.answer import Answer
-    from pilotis.online.settle import Receipt
+    from pilotis.online.events import Answer, Receipt
     from pilotis.ports import Document, Hit
 
 
@@ -30,6 +29,8 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "env": answer.env,
         "model": answer.model,
         "prompt": answer.prompt,
+        "step": answer.step,
+        "cache": answer.cache,
         "steps": [asdict(step) for step in answer.steps],
     }
 
@@ -38,6 +39,7 @@ def receipt_view(receipt: Receipt) -> dict[str, Any]:
     return {
         "usage": [asdict(usage) for usage in receipt.usages],
         "cost_eur": plain(receipt.cost_eur),
+        "saved_eur": plain(receipt.saved_eur),
         "priced": receipt.priced,
         "elsewhere_eur": {env: None if cost is None else plain(cost) for env, cost in receipt.elsewhere_eur.items()},
         "price_book": receipt.price_book,

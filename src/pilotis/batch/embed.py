@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -12,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotis.batch.purge import purge
 from pilotis.derive.cost import Usage, price
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import Permanent, SetupError, Transient
@@ -35,6 +37,8 @@ async def embed_waiting(plan: Plan, env: Env, deps: Deps) -> bool:
     """
     ends = time.monotonic() + SHIFT_S
     await deps.documents.publish(())
+    with suppress(Transient):  # it is noted, and done before long
+        await purge(deps.documents, deps.cache)
     keeping: asyncio.Task[None] | None = None
     try:
         while time.monotonic() < ends:
@@ -73,6 +77,8 @@ async def _keep(embedded: Embedded, plan: Plan, env: Env, deps: Deps) -> None:
     for passages in _by_document([passage for passage, _ in embedded]).values():
         await _book(passages, plan, env, deps)
     await _patiently(lambda: deps.documents.publish(embedded))
+    with suppress(Transient):  # it is noted, and done before long
+        await purge(deps.documents, deps.cache)
 
 
 def _by_document(waiting: Sequence[Pending]) -> dict[tuple[str, int], list[Pending]]:
@@ -86,10 +92,11 @@ async def _book(passages: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -
     model = env.embedder
     tokens = sum(deps.embedder.count_tokens(passage.text) for passage in passages)
     usage = Usage(model=model.model, provider=model.provider, input_tokens=tokens, estimated=True)
-    priced = price(usage, plan.book, plan.fx)
+    now = datetime.now(UTC)
+    priced = price(usage, plan.book, plan.fx, at=now.date(), on_unknown=env.on_unknown_price)
     event = CostEvent(
         id=str(uuid4()),
-        at=datetime.now(UTC),
+        at=now,
         env=env.name,
         plane="batch",
         bu=passages[0].bu,

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pilotis.batch.names import clean_collection, clean_metadata, clean_name
+from pilotis.batch.purge import purge
 from pilotis.derive.plan import Env
 from pilotis.errors import Invalid, Permanent, PilotisError, SetupError, Transient
 from pilotis.ports import Claim, Deps, Document, NewDocument
@@ -67,9 +68,20 @@ async def receive(
 
 
 async def forget(document_id: str, deps: Deps, *, bu: str) -> None:
-    """Delete a document with its passages, vectors and bytes. Raises NotFound, also the second time."""
+    """Delete a document with its passages, vectors, bytes and whatever the caches have made from it.
+
+    Raises NotFound, also the second time; Transient where the caches could not be told: they are, before they are read again.
+    """
     await deps.documents.delete(bu, document_id)
     await deps.documents.reclaim(deps.blobs.delete)
+    try:
+        await purge(deps.documents, deps.cache)
+    except Transient as error:
+        raise Transient(
+            f"the document is deleted, but cached answers made from it are not yet: {error.message}",
+            remedy="nothing is left to do: they are removed as soon as the cache can be reached",
+            retry_after_s=5,
+        ) from error
 
 
 async def sweep(deps: Deps) -> None:

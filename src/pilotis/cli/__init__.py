@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from pilotis import __version__
-from pilotis.cli import ask, contract, cost, demo, doctor, ingest, keys, migrate, output, search, up, workers
+from pilotis.cli import ask, cache, contract, cost, demo, doctor, guardrail, ingest, keys, migrate, output, search, up, workers
 from pilotis.errors import ContractError, PilotisError, SetupError
 
 if TYPE_CHECKING:
@@ -106,12 +106,15 @@ app.command(epilog="pilotis doctor --json")(doctor.doctor)
 app.command(epilog="pilotis worker ingest   one queue, in the foreground")(workers.worker)
 
 _keys = typer.Typer(help="API keys, each bound to a business unit.", no_args_is_help=True)
-_keys.command("create", epilog="pilotis keys create ci --bu sales")(keys.create)
+_keys.command("create", epilog="pilotis keys create website --bu sales --rights ask --expires 90d --month-eur 50")(keys.create)
 _keys.command("list")(keys.list_keys)
 _keys.command("revoke")(keys.revoke)
+_keys.command("rotate", epilog="pilotis keys rotate ID --overlap 24h")(keys.rotate)
 app.add_typer(_keys, name="keys")
 app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
+app.add_typer(guardrail.app, name="guardrail")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

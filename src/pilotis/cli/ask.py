@@ -31,7 +31,7 @@ def ask(
             question, deps, plan, env, bu=options.bu, collection=collection, top_k=top_k, stream=not options.json
         )
 
-    answered = session.run(options, work)
+    answered = session.run(options, work, asks=True)
     if options.json:
         output.print_json(as_json(answered))
     else:

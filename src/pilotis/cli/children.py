@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
+from pilotis.cli.logfile import bound
 from pilotis.cli.output import note
 from pilotis.errors import SetupError
 
@@ -29,12 +30,24 @@ class Child:
 
     name: str
     command: Sequence[str]
+    end_with: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
+    grace_s: float = GRACE_S
+    inherits: tuple[int, ...] = ()
+    """Open descriptors that it gets."""
+    account: tuple[int, int] | None = None
+    """The uid and gid it runs as; None for our own."""
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the one that runs now."""
+        return self.process.pid if self.process else None
+
 
 class Children:
-    """Use as a context manager: leaving it ends all of them, asked first, forced after GRACE_S.
+    """Use as a context manager: leaving it ends all of them, asked first, forced once their time is over.
 
     They are told by the kernel when this process dies, whichever way, so none is left behind.
     """
@@ -48,6 +61,7 @@ class Children:
 
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        bound(self.log)
         self._output = self.log.open("ab")
         self._said_before = self._output.tell()
         return self
@@ -57,15 +71,20 @@ class Children:
         if self._output:
             self._output.close()
 
-    def start(self, name: str, *module: str) -> Child:
+    def start(self, name: str, *module: str, grace_s: float = GRACE_S) -> Child:
         """Run `python -P -m MODULE ARGUMENTS`: with -P, a file json.py in the folder a user works in is not taken for ours."""
-        child = Child(name, (sys.executable, "-P", "-m", *module))
+        return self.run(Child(name, (sys.executable, "-P", "-m", *module), grace_s=grace_s))
+
+    def run(self, child: Child) -> Child:
+        """Start it, and start it again whenever it dies."""
         self._spawn(child)
         self._children.append(child)
         return child
 
     def watch(self) -> None:
-        """Restart what died. Raises SetupError where a child keeps dying."""
+        """Restart what died, and keep the log within bounds. Raises SetupError where a child keeps dying."""
+        if bound(self.log):
+            self._said_before = 0
         for child in self._children:
             if child.process is None or child.process.poll() is None:
                 continue
@@ -89,13 +108,13 @@ class Children:
 
     def end(self) -> None:
         """Ask all to end, wait for them together, force those that do not."""
-        living = [child.process for child in self._children if child.process and child.process.poll() is None]
-        for process in living:
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S
-        for process in living:
+        living = [(child, child.process) for child in self._children if child.process and child.process.poll() is None]
+        asked = time.monotonic()
+        for child, process in living:
+            process.send_signal(child.end_with)
+        for child, process in living:
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, asked + child.grace_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -111,10 +130,20 @@ class Children:
             stderr=self._output,
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509
+            pass_fds=child.inherits,
+            **_as(child.account),
         )
 
 
+def _as(account: tuple[int, int] | None) -> dict[str, Any]:
+    if account is None:
+        return {}
+    uid, gid = account
+    return {"user": uid, "group": gid, "extra_groups": [], "cwd": "/"}  # where we are, it may not be allowed to look
+
+
 def _die_with_parent() -> None:
+    # After the change of account, which would clear it.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

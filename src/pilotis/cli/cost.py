@@ -1,24 +1,20 @@
-"""`pilotis cost`: what requests cost, before they are made."""
+"""`pilotis cost`: what requests cost, before they are made and after."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pilotis.cli import output
+from pilotis.cli import cost_audit, cost_report, output
 from pilotis.cli.contract import File, money, quoted, read
 
 if TYPE_CHECKING:
-    from pilotis.derive.cost import Quote
+    from pilotis.derive.estimate import Quote
     from pilotis.derive.plan import Env, Plan
 
 app = typer.Typer(help="What requests cost, before they are made and after.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `cost` a group of verbs while it has one."""
 
 
 @app.command(
@@ -43,9 +39,9 @@ def estimate(  # noqa: PLR0917 (Typer passes options by name)
     """Estimate a thousand requests of each env (or of --env), as the contract assumes it and at list prices.
 
     The sum is the specification's: passages x embedding + passages x reranker + tokens x LLM + infrastructure. The second column
-    takes the LLM at the price of its model, from the dated price book. Any option is a what-if; nothing is written.
+    takes the LLM at the price of its model, from the dated price book. Below stands the most that one answer can cost. Any option is a what-if; nothing is written.
     """
-    from pilotis.derive.cost import at_list_price
+    from pilotis.derive.estimate import at_list_price
     from pilotis.derive.plan import derive
 
     contract, name = read(ctx, file)
@@ -59,11 +55,20 @@ def estimate(  # noqa: PLR0917 (Typer passes options by name)
         listed = at_list_price(agreed, env, plan)
         if not options.json:
             _show(env, plan, agreed, listed)
-        document["envs"][env.name] = {"llm": env.llm.model, "estimate": quoted(agreed), "at_list_price": quoted(listed)}
+        document["envs"][env.name] = {
+            "llm": env.llm.model,
+            "estimate": quoted(agreed),
+            "at_list_price": quoted(listed),
+            "ceiling_eur": f"{_ceiling(env, plan):.6f}",
+        }
     if options.json:
         output.print_json(document)
     else:
         output.out().print(f"prices: {plan.book.id}; {plan.fx.usd_per_eur} USD/EUR of {plan.fx.date}", markup=False)
+
+
+app.command(epilog=cost_report.EPILOG)(cost_report.report)
+app.command(epilog=cost_audit.EPILOG)(cost_audit.audit)
 
 
 def _changed(env: Env, *, top_k: int | None, llm: str | None, rerank: bool | None) -> Env:
@@ -80,9 +85,16 @@ def _changed(env: Env, *, top_k: int | None, llm: str | None, rerank: bool | Non
     )
 
 
+def _ceiling(env: Env, plan: Plan) -> Decimal:
+    from pilotis.derive.budget import MICRO
+    from pilotis.derive.cost import ceiling
+
+    return ceiling(env, plan).micro / MICRO
+
+
 def _quote(env: Env, plan: Plan, tok_in: int | None, tok_out: int | None) -> Quote:
     from pilotis.contract.model import EXTRACTIVE
-    from pilotis.derive.cost import estimate as quote
+    from pilotis.derive.estimate import estimate as quote
 
     units = plan.contract.costs.estimate
     return quote(units, passages=env.top_k, rerank=env.rerank, llm=env.llm.model != EXTRACTIVE, tok_in=tok_in, tok_out=tok_out)
@@ -113,4 +125,8 @@ def _show(env: Env, plan: Plan, agreed: Quote, listed: Quote) -> None:
     total = agreed.total_eur_per_1k
     if target is not None and total is not None:
         verdict = "above" if total > target else "within"
-        output.out().print(f"{verdict} the target of {target:.2f} €/1k\n", markup=False)
+        output.out().print(f"{verdict} the target of {target:.2f} €/1k", markup=False)
+    output.out().print(
+        f"one answer can cost {_ceiling(env, plan):.6f} € at its caps: budgets hold that much until it is settled\n",
+        markup=False,
+    )

@@ -53,7 +53,7 @@ def demo(
         secret = asyncio.run(_show(given, plan, env, addresses, bu=options.bu))
         if once:
             return
-        with up.api(given, plan, env, addresses, host="127.0.0.1", port=port) as serving:
+        with up.api(given, plan, env, addresses, up.Face(port=port)) as serving:
             _print_next(f"http://127.0.0.1:{port}", secret, wiring.data_folder(given, plan, env))
             up.stay(serving, running)
 

@@ -103,15 +103,14 @@ def _findings(plan: Plan, env: Env) -> Iterator[Check]:
     from pilotis.derive.check import check
 
     for finding in check(plan, dt.datetime.now(tz=dt.UTC).date()):
-        if finding.env in {None, env.name}:
+        if finding.env in {None, env.name} and finding.severity != "info":
             state: Literal["warning", "error"] = "error" if finding.severity == "error" else "warning"
             yield Check(name=f"contract: {finding.code}", state=state, found=finding.message, remedy=finding.remedy)
 
 
 def _keys(given: Settings, env: Env) -> Iterator[Check]:
-    named = {
-        model.key_env for model in (env.llm, env.embedder, env.reranker if env.rerank else None) if model and model.key_env
-    }
+    used = (env.llm, env.compact, env.fallback, env.embedder, env.reranker if env.rerank else None)
+    named = {model.key_env for model in used if model and model.key_env}
     if not named:
         yield Check(name="model key", state="ok", found="none is needed")
     for name in sorted(named):

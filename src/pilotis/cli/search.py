@@ -27,12 +27,12 @@ def search(
     options = output.options(ctx)
 
     async def work(deps: Deps, plan: Plan, env: Env) -> Results:
-        from pilotis.online.search import Ask
+        from pilotis.online.ask import Ask
         from pilotis.online.search import search as find
 
         return await find(Ask(bu=options.bu, text=question, collection=collection, top_k=top_k), env, plan, deps)
 
-    results = session.run(options, work)
+    results = session.run(options, work, asks=True)
     if options.json:
         from dataclasses import asdict
 

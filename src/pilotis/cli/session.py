@@ -26,8 +26,11 @@ def load(options: Options) -> tuple[Settings, Plan, Env]:
     return given, plan, env
 
 
-def run(options: Options, work: Callable[[Deps, Plan, Env], Awaitable[T]]) -> T:
-    """Do `work` with everything open. Raises what opening or `work` raises."""
+def run(options: Options, work: Callable[[Deps, Plan, Env], Awaitable[T]], *, asks: bool = False) -> T:
+    """Do `work` with everything open; with `asks` also the models that answer. Raises what opening or `work` raises.
+
+    What it costs is in the ledger before this returns, unless Redis goes away: then the next process brings it there.
+    """
     import asyncio
 
     from pilotis import wiring
@@ -36,7 +39,7 @@ def run(options: Options, work: Callable[[Deps, Plan, Env], Awaitable[T]]) -> T:
     with wiring.stack(given, plan, env) as addresses:
 
         async def opened() -> T:
-            async with wiring.open_deps(given, plan, env, addresses=addresses) as deps:
+            async with wiring.open_deps(given, plan, env, addresses=addresses, asks=asks) as deps, wiring.booked(deps, env):
                 return await work(deps, plan, env)
 
         return asyncio.run(opened())

@@ -190,7 +190,8 @@ def redis(folder: Folder, programs: Binaries, account: Account | None, sockets: 
         "daemonize": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
-        "maxmemory-policy": "noeviction",
+        "maxmemory": "512mb",
+        "maxmemory-policy": "volatile-lru",  # what ends by itself: caches, rates; never a queue, a budget, a cost
         "save": "",
     }
     argv = [str(programs.redis)]

@@ -5,25 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pilotis.online.events import Citation
 from pilotis.online.write import Draft
 from pilotis.ports import Hit
 
 _MARK_OR_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|[ \t]*\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\](?!\()", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
-    """What `[n]` stands for. `quote` is the document's extracted text from `start` to `end`, in characters."""
-
-    n: int
-    passage_id: str
-    document_id: str
-    document: str
-    title: str | None
-    page: int | None
-    start: int
-    end: int
-    quote: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

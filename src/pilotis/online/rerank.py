@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pilotis.derive.cost import Usage
 from pilotis.derive.plan import Env
 from pilotis.errors import Permanent, SetupError, Transient
+from pilotis.online.events import Step
 from pilotis.online.settle import Tab
 from pilotis.online.timing import Stopwatch
 from pilotis.ports import Deps, Hit
 from pilotis.rag.question import Question
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A departure from the plain road: what was skipped or put right, and why."""
-
-    name: str
-    outcome: str
-    reason: str
 
 
 async def rerank(
@@ -34,6 +26,7 @@ async def rerank(
         return hits, ()
     if deps.reranker is None:
         return hits, (Step(name="rerank", outcome="skipped", reason=f"no reranker is configured for env {env.name!r}"),)
+    tab.begin(env.reranker.provider if env.reranker else "local")
     try:
         with watch.stage("rerank"):
             scores = await deps.reranker.rerank(question.text, [hit.text for hit in hits])

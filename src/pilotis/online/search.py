@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotis.derive.cost import Usage
 from pilotis.derive.plan import Env, Plan
-from pilotis.errors import Invalid, NotFound
-from pilotis.online.settle import Receipt, Tab
+from pilotis.errors import NotFound
+from pilotis.online.admission import Entry, enter
+from pilotis.online.ask import Ask, read
+from pilotis.online.cache import pack_hits, unpack_hits
+from pilotis.online.events import Receipt
+from pilotis.online.settle import Tab
 from pilotis.online.timing import Stopwatch, counted
-from pilotis.ports import Deps, Hit, Query
-from pilotis.rag.question import Question, check_characters, parse
+from pilotis.ports import Deps, Hit, Kept, Query
+from pilotis.rag.question import Question
 from pilotis.rag.ranking import dense_weight
 
 Vector = NDArray[np.float32]
-
-MAX_TOP_K = 100
-MAX_COLLECTION_CHARACTERS = 200
-MAX_FILTERS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One request of a business unit, as its edge read it."""
-
-    bu: str
-    text: str
-    collection: str | None = None
-    """None searches all collections of the business unit."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Only documents whose metadata holds all of these."""
-    top_k: int | None = None
-    """None takes the env's."""
-    prompt: str | None = None
-    """Version of the prompt; None takes the env's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,54 +38,39 @@ class Results:
 async def search(ask: Ask, env: Env, plan: Plan, deps: Deps) -> Results:
     """Search without answering. The embedding of the question is metered and settled like that of an answer.
 
-    Raises Invalid, NotFound, Transient.
+    Raises Invalid, Limited, NotFound, Transient.
     """
     watch = Stopwatch(deps.meter)
     with counted(deps.meter, "search", watch) as outcome:
         question = read(ask, env)
-        async with Tab(str(uuid.uuid4()), ask.bu, "search", env=env, plan=plan, deps=deps) as tab:
-            vector = await embed(question, env, deps, tab=tab, watch=watch)
-            tab.close()
-            hits = await look(ask, question, vector, env, deps, watch=watch)
+        entry = await enter(ask, question, env, plan, deps, kind="search", watch=watch)
+        async with Tab(entry, "search", env=env, plan=plan, deps=deps) as tab:
+            hits, fresh = await find(ask, question, entry, deps, tab=tab, watch=watch)
             with watch.stage("settle"):
-                receipt = await tab.settle()
+                receipt = await tab.settle(keep=_kept(hits, entry, env) if fresh else None)
         outcome.name = "answered" if hits else "not_found"
     return Results(id=tab.id, hits=tuple(hits), language=question.language, receipt=receipt, timings_ms=watch.milliseconds())
 
 
-def read(ask: Ask, env: Env) -> Question:
-    """Check everything the caller sent. Raises Invalid."""
-    if ask.top_k is not None and not 1 <= ask.top_k <= MAX_TOP_K:
-        raise Invalid(
-            f"top_k is {ask.top_k}; it goes from 1 to {MAX_TOP_K}",
-            remedy=f"leave it out to take {env.top_k}",
-            code="invalid_top_k",
-        )
-    if ask.collection is not None:
-        _check_name(ask.collection, "the collection's name")
-    if len(ask.metadata) > MAX_FILTERS:
-        raise Invalid(
-            f"{len(ask.metadata)} metadata filters; the limit is {MAX_FILTERS}",
-            remedy="filter by fewer keys",
-            code="invalid_metadata",
-        )
-    for key, value in ask.metadata.items():
-        _check_name(key, "a metadata key")
-        if isinstance(value, str):
-            check_characters(value, f"the metadata filter {key!r}")
-        elif not isinstance(value, bool | int | float | None):
-            raise Invalid(
-                f"the metadata filter {key!r} is a {type(value).__name__}",
-                remedy="filter by a text, a number, true, false or null",
-                code="invalid_metadata",
-            )
-    return parse(ask.text, languages=env.languages)
+async def find(
+    ask: Ask, question: Question, entry: Entry, deps: Deps, *, tab: Tab, watch: Stopwatch
+) -> tuple[Sequence[Hit], bool]:
+    """The passages, best first, and whether the index was asked: else the same question was, a moment ago.
+
+    Raises NotFound where the collection does not exist or nothing at all was ingested.
+    """
+    env = entry.rung.env
+    if entry.passages is not None:
+        return unpack_hits(entry.passages), False
+    vector = await embed(question, env, deps, tab=tab, watch=watch)
+    return await look(ask, question, vector, env, deps, watch=watch), True
 
 
 async def embed(question: Question, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch) -> Vector | None:
     """The question's vector, put on the tab; None where words alone are searched."""
     if _dense_weight(question, env, deps) == 0:
         return None
+    tab.begin(env.embedder.provider)
     with watch.stage("embed"):
         vector: Vector = (await deps.embedder.embed([question.text]))[0]
     tokens = deps.embedder.count_tokens(question.text)
@@ -125,7 +92,7 @@ async def look(ask: Ask, question: Question, vector: Vector | None, env: Env, de
                 text=question.text,
                 language=question.language,
                 vector=vector,
-                top_k=ask.top_k or env.top_k,
+                top_k=env.top_k,
                 collection=ask.collection,
                 metadata=ask.metadata,
                 dense_weight=_dense_weight(question, env, deps),
@@ -134,6 +101,13 @@ async def look(ask: Ask, question: Question, vector: Vector | None, env: Env, de
     if not hits:
         await _require_collection(ask, deps)
     return hits
+
+
+def _kept(hits: Sequence[Hit], entry: Entry, env: Env) -> Kept | None:
+    if not hits or entry.passages_key is None:
+        return None
+    documents = tuple(dict.fromkeys(hit.document_id for hit in hits))
+    return Kept(passages_key=entry.passages_key, passages=pack_hits(hits), ttl_s=env.cache_ttl_s, documents=documents)
 
 
 def _dense_weight(question: Question, env: Env, deps: Deps) -> float:
@@ -152,15 +126,3 @@ async def _require_collection(ask: Ask, deps: Deps) -> None:
     if ask.collection is not None and ask.collection not in known:
         names = ", ".join(repr(name) for name in sorted(known))
         raise NotFound(f"there is no collection {ask.collection!r}", remedy=f"name one that exists: {names}")
-
-
-def _check_name(name: str, what: str) -> None:
-    check_characters(name, what)
-    if not name.strip():
-        raise Invalid(f"{what} is empty", remedy="leave it out or name one", code="invalid_name")
-    if len(name) > MAX_COLLECTION_CHARACTERS:
-        raise Invalid(
-            f"{what} has {len(name):,} characters; the limit is {MAX_COLLECTION_CHARACTERS}",
-            remedy="shorten it",
-            code="invalid_name",
-        )

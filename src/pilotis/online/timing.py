@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
-from pilotis.errors import Refused, Transient
+from pilotis.derive import genai
+from pilotis.errors import Refused
+from pilotis.online.stages import Stages
 from pilotis.ports import Meter
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -29,14 +27,16 @@ class Stopwatch:
         self._meter = meter
         self._started = time.perf_counter()
         self._stages: dict[str, float] = {}
+        self.spans = Stages()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what happens inside, a failure too. Entered again, a stage adds up."""
-        began = time.perf_counter()
+        began, token = time.perf_counter(), self.spans.enter(name)
         try:
             yield
         finally:
+            self.spans.leave(name, token)
             self._stages[name] = self._stages.get(name, 0.0) + time.perf_counter() - began
 
     def elapsed_s(self, stage: str | None = None) -> float:
@@ -47,6 +47,7 @@ class Stopwatch:
         """Tell the meter of each stage."""
         for name, seconds in self._stages.items():
             self._meter.observe("rag_stage_seconds", seconds, stage=name)
+        self.spans.end()
 
     def milliseconds(self) -> Mapping[str, float]:
         """By stage, and `total`."""
@@ -68,36 +69,5 @@ def counted(meter: Meter, kind: str, watch: Stopwatch) -> Iterator[Outcome]:
     finally:
         meter.count("rag_requests_total", kind=kind, outcome=outcome.name)
         meter.observe("rag_request_seconds", watch.elapsed_s(), kind=kind)
+        watch.spans.note({genai.OUTCOME: outcome.name})
         watch.report()
-
-
-async def timely(
-    stream: AsyncIterator[T], watch: Stopwatch, *, first_byte_s: float, total_s: float, model: str
-) -> AsyncGenerator[T, None]:
-    """Pass `stream` on as the stage `generate`, and close it in the end, whatever happens.
-
-    The clock stands still while the consumer works: a slow reader is not a slow model.
-
-    Raises:
-        Transient: the first item is not there after `first_byte_s`, or the last one after `total_s`.
-    """
-    missing, limit_s = "first token", min(first_byte_s, total_s)
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(limit_s - watch.elapsed_s("generate")):
-                    with watch.stage("generate"):
-                        item = await anext(stream)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise Transient(
-                    f"{model} did not send its {missing} within {limit_s:g} s",
-                    remedy="try again; if it lasts, raise perf.first_byte_s or perf.total_s in the contract",
-                ) from error
-            missing, limit_s = "last token", total_s
-            yield item
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()

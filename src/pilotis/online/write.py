@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pilotis.derive.cost import Usage
 from pilotis.derive.plan import Env
+from pilotis.errors import Transient
+from pilotis.online.ask import Ask
+from pilotis.online.events import Step
 from pilotis.online.settle import Tab
-from pilotis.online.timing import Stopwatch, timely
+from pilotis.online.timing import Stopwatch
 from pilotis.ports import Deps, Generator, Hit
 from pilotis.rag.extract import Span, extract, not_found
 from pilotis.rag.prompt import Prompt, build
 from pilotis.rag.question import Question
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -22,36 +29,46 @@ class Draft:
 
     question: Question
     passages: Sequence[Hit]
+    max_tokens: int = 0
     prompt: Prompt | None = None
     """None where no model is asked: the answer is extractive, or there is nothing to answer from."""
     text: str = ""
     spans: Sequence[Span] = ()
     """Where extracted sentences stand in their passages."""
+    model: str = ""
+    """Who wrote it."""
+    steps: tuple[Step, ...] = ()
 
 
-def begin(question: Question, hits: Sequence[Hit], env: Env, deps: Deps, *, prompt_version: str) -> Draft:
+def begin(ask: Ask, question: Question, hits: Sequence[Hit], env: Env, deps: Deps) -> Draft:
     """Choose what the writer reads: every passage to extract from, or as many as `tok_in_max` allows a model.
 
     Raises ContractError for a prompt version that does not exist, Invalid for a question that leaves no room for a passage.
     """
-    if deps.generator is None or not hits:
-        return Draft(question, tuple(hits))
-    count = deps.embedder.count_tokens
-    prompt, texts = build(question, hits, version=prompt_version, tok_in_max=env.tok_in_max, count_tokens=count)
+    if env.llm.model not in deps.generators or not hits:
+        return Draft(question, tuple(hits), model=env.llm.model)
+    count = partial(_tokens, deps)
+    version = ask.prompt or env.prompt
+    prompt, texts = build(question, hits, version=version, tok_in_max=env.tok_in_max, count_tokens=count, history=ask.history)
     passages = [replace(hit, text=text, end=hit.start + len(text)) for hit, text in zip(hits, texts, strict=False)]
-    return Draft(question, passages, prompt)
+    most = min(ask.max_tokens or env.tok_out_max, env.tok_out_max)
+    return Draft(question, passages, most, prompt, model=env.llm.model)
+
+
+def _tokens(deps: Deps, text: str) -> int:
+    """Not fewer than a quarter of the bytes: the embedder's tokenizer takes any long run of characters for one unknown word, where a
+    model that is paid by the token would read a thousand.
+    """
+    return max(deps.embedder.count_tokens(text), -(-len(text.encode("utf-8", "replace")) // 4))
 
 
 async def write(draft: Draft, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch) -> AsyncGenerator[str, None]:
     """Fill in the draft's text and yield each piece as it comes.
 
-    What a model consumed goes on the tab however this ends; where the model did not say, it is estimated.
-    Raises Transient or Permanent where the model fails.
+    What a model consumed goes on the tab however this ends; where the model did not say, it is estimated. A model that fails before
+    its first word is replaced by the env's fallback, if it has one. Raises Transient or Permanent where the model fails.
     """
-    if draft.prompt is None or deps.generator is None:
-        pieces = _extracted(draft, deps, watch)
-    else:
-        pieces = _generated(draft.prompt, deps.generator, env, deps, tab=tab, watch=watch)
+    pieces = _extracted(draft, deps, watch) if draft.prompt is None else _written(draft, env, deps, tab=tab, watch=watch)
     async with aclosing(pieces):
         async for piece in pieces:
             if not draft.text:
@@ -70,29 +87,62 @@ async def _extracted(draft: Draft, deps: Deps, watch: Stopwatch) -> AsyncGenerat
         yield f"{' ' if position else ''}{span.shown} [{span.n}]"
 
 
+async def _written(draft: Draft, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch) -> AsyncGenerator[str, None]:
+    """The env's model, then its fallback: the second only while nobody has seen a word of the first."""
+    models = [env.llm.model, *([env.fallback.model] if env.fallback and env.fallback.model in deps.generators else [])]
+    for position, model in enumerate(models):
+        draft.model = model
+        try:
+            async with aclosing(_generated(draft, deps.generators[model], deps, tab=tab, watch=watch)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except Transient as error:
+            if draft.text or position + 1 == len(models):
+                raise
+            # Behind the colon stands where the model was sought, which is for the operator.
+            log.warning("%s writes instead: %s", models[position + 1], error.message)
+            draft.steps = (*draft.steps, Step(name="generate", outcome="fallback", reason=error.message.partition(": ")[0]))
+        else:
+            return
+
+
 async def _generated(
-    prompt: Prompt, generator: Generator, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatch
+    draft: Draft, generator: Generator, deps: Deps, *, tab: Tab, watch: Stopwatch
 ) -> AsyncGenerator[str, None]:
-    usage: Usage | None = None
-    text = ""
-    stream = generator.generate(prompt, max_tokens=env.tok_out_max)
-    timed = timely(stream, watch, first_byte_s=env.first_byte_s, total_s=env.total_s, model=generator.model)
+    """Pieces of text; what they consumed goes on the tab. The clock stands still while the reader works: a slow reader is not a slow model."""
+    assert draft.prompt is not None
+    usages: list[Usage] = []
+    tab.begin(generator.provider)
+    stream = generator.generate(draft.prompt, max_tokens=draft.max_tokens)
     try:
-        async with aclosing(timed):
-            async for item in timed:
-                if isinstance(item, Usage):
-                    usage = item
-                else:
-                    text += item
-                    yield item
+        while True:
+            with watch.stage("generate"):
+                item = await anext(stream, None)
+            if item is None:
+                return
+            if isinstance(item, Usage):
+                usages.append(item)
+            else:
+                yield item
     finally:
-        tab.add(
-            usage
-            or Usage(
-                model=generator.model,
-                provider=generator.provider,
-                input_tokens=prompt.tokens,
-                output_tokens=deps.embedder.count_tokens(text) if text else 0,
-                estimated=True,
-            )
-        )
+        await _closed(stream)
+        for usage in usages or [_estimate(draft, generator, deps)]:
+            tab.add(usage)
+
+
+def _estimate(draft: Draft, generator: Generator, deps: Deps) -> Usage:
+    """Left before the model could say: it has read the prompt, and written what we have of it."""
+    assert draft.prompt is not None
+    return Usage(
+        model=generator.model,
+        provider=generator.provider,
+        input_tokens=draft.prompt.tokens,
+        output_tokens=deps.embedder.count_tokens(draft.text) if draft.text else 0,
+        estimated=True,
+    )
+
+
+async def _closed(stream: object) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -51,34 +51,42 @@ class Source(Protocol):
 
 
 def build(
-    question: Question, passages: Sequence[Source], *, version: str, tok_in_max: int, count_tokens: Callable[[str], int]
+    question: Question,
+    passages: Sequence[Source],
+    *,
+    version: str,
+    tok_in_max: int,
+    count_tokens: Callable[[str], int],
+    history: Sequence[tuple[str, str]] = (),
 ) -> tuple[Prompt, list[str]]:
     """Fill the templates of `version`; return the prompt and the text of each passage in it, the first being `[1]`.
 
-    Passages go in ranking order, whole while they fit; the first that does not is cut at a sentence and is the last. By
-    `count_tokens`, both messages together never exceed `tok_in_max`.
+    Passages go in ranking order, whole while they fit; the first that does not is cut at a sentence and is the last. `history` holds
+    earlier turns (role, text), oldest first: the newest of them that fit into half of what passages could have. Counted piece by piece,
+    which is never less than the whole, both messages together stay within `tok_in_max`.
 
     Raises:
         ContractError: there is no such version.
         Invalid: instructions and question leave no room for a passage (413 `question_too_long`).
     """
-    sheet = _Sheet(_templates(version), question, passages)
-
-    def tokens(texts: Sequence[str]) -> int:
-        return count_tokens(sheet.system) + count_tokens(sheet.user(texts)) + FRAMING_TOKENS
+    sheet = _Sheet(_templates(version), question, passages, history)
+    fixed = count_tokens(sheet.system) + count_tokens(sheet.user([], [])) + FRAMING_TOKENS
+    turns, spoken = _recent(history, (tok_in_max - fixed) // 2, sheet, count_tokens)
+    room = tok_in_max - fixed - spoken
 
     def cost(number: int, text: str) -> int:
-        return count_tokens(sheet.passage(number, text))
+        # The text by itself, so that whoever counts can remember it: the frame is another one for each question.
+        return count_tokens(text) + count_tokens(sheet.passage(number, ""))
 
-    kept = _fit(passages, tok_in_max - tokens([]), cost, lambda texts: tokens(texts) <= tok_in_max)
+    kept, used = _fit(passages, room, cost)
     if not kept and passages:
         raise Invalid(
-            f"instructions and question take {tokens([]):,} of the {tok_in_max:,} tokens a prompt may have: no passage fits",
+            f"instructions and question take {fixed + spoken:,} of the {tok_in_max:,} tokens a prompt may have: no passage fits",
             remedy="ask a shorter question, or raise perf.tok_in_max in the contract",
             status=413,
             code="question_too_long",
         )
-    return Prompt(version=version, system=sheet.system, user=sheet.user(kept), tokens=tokens(kept)), kept
+    return Prompt(version=version, system=sheet.system, user=sheet.user(kept, turns), tokens=fixed + spoken + used), kept
 
 
 def versions() -> tuple[str, ...]:
@@ -89,41 +97,78 @@ def versions() -> tuple[str, ...]:
 class _Sheet:
     """The templates of one prompt, with all but the passages' texts filled in."""
 
-    def __init__(self, templates: dict[str, Template], question: Question, passages: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        templates: dict[str, Template],
+        question: Question,
+        passages: Sequence[Source],
+        history: Sequence[tuple[str, str]],
+    ) -> None:
         self._templates, self._question, self._passages = templates, question, passages
-        self._fence = _fence([question.text, *(passage.text for passage in passages)])
+        self._fence = _fence([question.text, *(text for _, text in history), *(passage.text for passage in passages)])
         language = LANGUAGES.get(question.language, "English")
         self.system = templates["system"].substitute(language=language, not_found=not_found(question.language)).strip()
 
-    def user(self, texts: Sequence[str]) -> str:
+    def user(self, texts: Sequence[str], turns: Sequence[tuple[str, str]]) -> str:
         shown = "".join(self.passage(number, text) for number, text in enumerate(texts, start=1))
-        return self._templates["user"].substitute(fence=self._fence, passages=shown, question=self._question.text).strip()
+        said = self.history("".join(self.turn(role, text) for role, text in turns)) if turns else ""
+        return (
+            self._templates["user"].substitute(fence=self._fence, passages=shown + said, question=self._question.text).strip()
+        )
 
     def passage(self, number: int, text: str) -> str:
         source = _source(self._passages[number - 1]).replace(self._fence, "")
         return self._templates["passage"].substitute(fence=self._fence, number=number, source=source, text=text).lstrip()
 
+    def history(self, turns: str) -> str:
+        return "\n" + self._templates["history"].substitute(fence=self._fence, turns=turns).strip() + "\n\n"
 
-def _fit(
-    passages: Sequence[Source], room: int, cost: Callable[[int, str], int], fits: Callable[[Sequence[str]], bool]
-) -> list[str]:
-    """Whole passages by a running count, which is cheap; the exact count then has the last word, and the next one is cut."""
-    kept: list[str] = []
-    for number, passage in enumerate(passages, start=1):
-        room -= cost(number, passage.text)
-        if room < 0:
+    def turn(self, role: str, text: str) -> str:
+        return self._templates["turn"].substitute(fence=self._fence, role=role, text=text).lstrip()
+
+
+def _recent(
+    history: Sequence[tuple[str, str]], room: int, sheet: _Sheet, count_tokens: Callable[[str], int]
+) -> tuple[list[tuple[str, str]], int]:
+    """The newest turns that fit, oldest first, and what they take."""
+    if not history:
+        return [], 0
+    used = count_tokens(sheet.history(""))
+    kept: list[tuple[str, str]] = []
+    for role, text in reversed(history):
+        needed = count_tokens(sheet.turn(role, text))
+        if used + needed > room:
             break
-        kept.append(passage.text)
-    while kept and not fits(kept):
-        kept.pop()
-    if len(kept) == len(passages):
-        return kept
-    cut = passages[len(kept)]
-    ends = [end for _, end in sentences(cut.text, cut.language)][:-1]
-    if not kept:  # one passage, even cut inside its first sentence, is better than none
-        ends = sorted({*ends, *_word_ends(cut.text)})
-    longest = _last(ends, lambda end: fits([*kept, cut.text[:end]]))
-    return kept if longest is None else [*kept, cut.text[:longest]]
+        kept.append((role, text))
+        used += needed
+    return (kept[::-1], used) if kept else ([], 0)
+
+
+def _fit(passages: Sequence[Source], room: int, cost: Callable[[int, str], int]) -> tuple[list[str], int]:
+    """Whole passages while there is room, then as much of the next as fits; and what they take."""
+    kept: list[str] = []
+    used = 0
+    for number, passage in enumerate(passages, start=1):
+        needed = cost(number, passage.text)
+        if used + needed <= room:
+            kept.append(passage.text)
+            used += needed
+            continue
+        cut = _cut(passage, partial(cost, number), room - used, inside=not kept)
+        if cut:
+            kept.append(cut)
+            used += cost(number, cut)
+        break
+    return kept, used
+
+
+def _cut(passage: Source, cost: Callable[[str], int], room: int, *, inside: bool) -> str:
+    """The longest beginning that fits and ends with a sentence, or `inside` one with a word; empty where none does."""
+    ends = [end for _, end in sentences(passage.text, passage.language)][:-1]
+    if inside:  # one passage, even cut inside its first sentence, is better than none
+        ends = sorted({*ends, *_word_ends(passage.text)})
+    longest = _last(ends, lambda end: cost(passage.text[:end]) <= room)
+    return "" if longest is None else passage.text[:longest]
 
 
 def _last(ends: Sequence[int], fits: Callable[[int], bool]) -> int | None:

@@ -51,6 +51,7 @@ class MemoryDocuments:
         self.passages = passages or MemoryPassages()
         self._rows: dict[str, _Row] = {}
         self._blobs: set[str] = set()
+        self._purge: dict[int, tuple[str, str]] = {}
 
     async def register(self, document: NewDocument) -> tuple[Document, bool]:
         self._blobs.add(document.sha256)
@@ -100,6 +101,7 @@ class MemoryDocuments:
         row = self._row(bu, document_id)
         del self._rows[row.document.id]
         self._hide(row.document.id)
+        self._note(row)
 
     async def adopt(self, digests: Sequence[str]) -> None:
         self._blobs.update(digests)
@@ -193,7 +195,18 @@ class MemoryDocuments:
         ]
         for row in complete:
             self._swap(row)
+            self._note(row)
         return [row.document.id for row in complete]
+
+    async def to_purge(self, *, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
+        return [(n, bu, document_id) for n, (bu, document_id) in list(self._purge.items())[:limit]]
+
+    async def purged(self, numbers: Sequence[int]) -> None:
+        for n in numbers:
+            self._purge.pop(n, None)
+
+    def _note(self, row: _Row) -> None:
+        self._purge[max(self._purge, default=0) + 1] = (row.document.bu, row.document.id)
 
     async def waiting(self) -> Mapping[str, int]:
         documents = sum(row.document.state in {"received", "parsing"} for row in self._rows.values())

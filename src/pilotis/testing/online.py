@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from decimal import Decimal
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 
 import numpy as np
 
 from pilotis.derive.cost import Usage
 from pilotis.derive.names import METRICS
-from pilotis.errors import Invalid, NotFound, Unauthorised
-from pilotis.ports import ApiKey, CostEvent, Hit, Query, Vectors
+from pilotis.ports import Hit, Query, Vectors
 from pilotis.rag.lexical import terms
 from pilotis.rag.prompt import Prompt
+from pilotis.testing.keys import MemoryKeys
+from pilotis.testing.ledger import MemoryLedger
+
+__all__ = [
+    "Entry",
+    "HashingEmbedder",
+    "MemoryKeys",
+    "MemoryLedger",
+    "MemoryMeter",
+    "MemoryPassages",
+    "OverlapReranker",
+    "ScriptedGenerator",
+]
 
 
 class HashingEmbedder:
@@ -115,6 +123,7 @@ class MemoryPassages:
     """Exact cosine and BM25 over a list, fused as the database does: each score over the best of its kind, then weighted."""
 
     def __init__(self) -> None:
+        self.generation = "memory"
         self.entries: list[Entry] = []
         self.queries: list[Query] = []
 
@@ -133,63 +142,6 @@ class MemoryPassages:
         ]
         found = [hit for hit in hits if hit.score > 0]
         return sorted(found, key=lambda hit: (-hit.score, hit.passage_id))[: query.top_k]
-
-
-class MemoryLedger:
-    """Events by id: settling twice changes nothing."""
-
-    def __init__(self, error: Exception | None = None, delay_s: float = 0.0) -> None:
-        self.events: dict[str, CostEvent] = {}
-        self._error, self._delay_s = error, delay_s
-
-    async def append(self, event: CostEvent) -> None:
-        await asyncio.sleep(self._delay_s)
-        if self._error:
-            raise self._error
-        self.events.setdefault(event.id, event)
-
-    async def total(self, *, bu: str | None = None, since: datetime | None = None) -> tuple[int, Decimal]:
-        counted = [
-            event.cost_eur
-            for event in self.events.values()
-            if (bu is None or event.bu == bu) and (since is None or event.at >= since)
-        ]
-        return len(counted), sum(counted, Decimal(0))
-
-
-class MemoryKeys:
-    """Keys by the SHA-256 of their secret."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, ApiKey] = {}
-
-    async def create(self, bu: str, name: str) -> tuple[ApiKey, str]:
-        for what, value in (("business unit", bu), ("key name", name)):
-            if not 1 <= len(value.strip()) <= 100 or not value.isprintable():
-                raise Invalid(f"{what} {value!r} is not valid", remedy="use 1 to 100 printable characters")
-        secret = f"plt_{secrets.token_urlsafe(32)}"
-        key = ApiKey(id=str(uuid.uuid4()), bu=bu, name=name, prefix=secret[:10], created_at=datetime.now(UTC), revoked_at=None)
-        self._keys[_digest(secret)] = key
-        return key, secret
-
-    async def resolve(self, secret: str) -> ApiKey:
-        key = self._keys.get(_digest(secret))
-        if key is None or key.revoked_at is not None:
-            raise Unauthorised(
-                "this API key is not known" if key is None else f"API key {key.prefix}… was revoked",
-                remedy="make one with: pilotis keys create",
-            )
-        return key
-
-    async def list(self, bu: str | None = None) -> Sequence[ApiKey]:
-        return [key for key in self._keys.values() if bu is None or key.bu == bu]
-
-    async def revoke(self, key_id: str) -> ApiKey:
-        for digest, key in self._keys.items():
-            if key.id == key_id:
-                self._keys[digest] = replace(key, revoked_at=key.revoked_at or datetime.now(UTC))
-                return self._keys[digest]
-        raise NotFound(f"there is no API key {key_id!r}", remedy="see: pilotis keys list")
 
 
 class MemoryMeter:
@@ -241,7 +193,3 @@ def _bm25(query: Query, hits: Sequence[Hit], k1: float = 1.2, b: float = 0.75) -
             score += rarity * count[term] * (k1 + 1) / (count[term] + k1 * (1 - b + b * count.total() / mean))
         scores.append(score)
     return scores
-
-
-def _digest(secret: str) -> str:
-    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -131,7 +131,7 @@ def test_a_worker_that_is_asked_to_end_does(town: Town) -> None:
     town.worker("ingest")
     town.worker("embed", "--alone")
     deadline = time.monotonic() + 60
-    while town.log.read_text().count("INFO ready") < 2 and time.monotonic() < deadline:
+    while town.log.read_text().count('"message":"ready"') < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     town.worker("embed", "--alone")
     time.sleep(2)  # it waits for the lock of the one before

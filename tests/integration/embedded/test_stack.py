@@ -150,7 +150,7 @@ def test_an_empty_folder_becomes_a_database_that_lasts_and_nothing_stays_behind(
     write_row(told["database_url"], "kept")
     with redis.Redis.from_url(told["redis_url"]) as cache:
         cache.set("key", "kept")
-        assert cache.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert cache.config_get("maxmemory-policy") == {"maxmemory-policy": "volatile-lru"}
     assert first.leave() == 0
     assert servers_of(data) == []
     assert status(data).state == "stopped"

@@ -288,7 +288,7 @@ async def test_a_parameter_the_server_does_not_know_is_left_out_and_remembered(
 
 
 async def test_nobody_there(generator: Open) -> None:
-    _, usages, error = await told(generator("len3", base_url="http://127.0.0.1:9/v1", first_byte_s=1.0))
+    _, usages, error = await told(generator("len3", base_url="http://127.0.0.1:9/v1", first_byte_s=5.0))
     assert isinstance(error, Transient)
     assert "127.0.0.1:9" in error.message
     assert usages[0] == Usage(model=usages[0].model, provider="custom")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ from pilotis.api.app import create_app
 from pilotis.contract.presets import default
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
-from pilotis.ports import ApiKey, Deps, Document, Hit, NewDocument, Query
+from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query
+from pilotis.testing.money import MemoryMoney
+from pilotis.testing.safe import Safe
 from pilotis.wiring import Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,10 +39,17 @@ class World:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     documents: dict[str, Document] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
-    events: list[Any] = field(default_factory=list)
+    booked: list[CostEvent] = field(default_factory=list)
+    safe: Safe = field(default_factory=Safe)
     nudges: list[str] = field(default_factory=list)
+    purges: list[tuple[int, str, str]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
     broken: Exception | None = None
+
+    @property
+    def events(self) -> list[CostEvent]:
+        """What was settled, whichever way it goes to the ledger."""
+        return [*(event for _, event in self.safe.stream), *self.booked]
 
     def check(self, part: str) -> None:
         if part in self.away:
@@ -112,6 +121,13 @@ class Documents:
     async def delete(self, bu: str, document_id: str) -> None:
         await self.get(bu, document_id)
         del self.world.documents[document_id]
+        self.world.purges.append((len(self.world.purges), bu, document_id))
+
+    async def to_purge(self) -> Sequence[tuple[int, str, str]]:
+        return self.world.purges
+
+    async def purged(self, numbers: Sequence[int]) -> None:
+        self.world.purges = [one for one in self.world.purges if one[0] not in numbers]
 
     async def reclaim(self, drop: Any) -> int:
         held = {d.sha256 for d in self.world.documents.values()}
@@ -147,6 +163,8 @@ class Blobs:
 
 class Passages:
     """Every document of the business unit is one passage, whatever was asked."""
+
+    generation = "1"
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -191,7 +209,17 @@ class Ledger:
 
     async def append(self, event: Any) -> None:
         self.world.check("ledger")
-        self.world.events.append(event)
+        self.world.booked.append(event)
+
+
+class Money(MemoryMoney):
+    def __init__(self, world: World) -> None:
+        self.world = world
+        super().__init__(world.env, safe=world.safe)
+
+    def _reached(self) -> Safe:
+        self.world.check("redis")
+        return super()._reached()
 
 
 class Queue:
@@ -218,9 +246,10 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def app(world: World) -> FastAPI:
     meter = PrometheusMeter(world.plan, world.env)
+    money = Money(world)
     deps = Deps(
         embedder=Embedder(),  # type: ignore[arg-type]
-        generator=None,
+        generators={},
         reranker=None,
         blobs=Blobs(world),  # type: ignore[arg-type]
         parser=SimpleNamespace(),
@@ -228,8 +257,13 @@ def app(world: World) -> FastAPI:
         documents=Documents(world),  # type: ignore[arg-type]
         keys=Keys(world),  # type: ignore[arg-type]
         ledger=Ledger(world),  # type: ignore[arg-type]
+        admission=money,
+        cache=money,
+        outbox=money,
+        guards=cast("Any", None),
         queue=Queue(world),
         meter=meter,
+        instance="test",
     )
 
     async def redis() -> None:

@@ -257,6 +257,19 @@ def test_deleted_is_gone_with_its_bytes(client: TestClient, world: Any, stored: 
     assert not world.blobs
 
 
+def test_a_deletion_is_acknowledged_once_the_cached_answers_are_gone(client: TestClient, world: Any, stored: str) -> None:
+    question = {"question": "How are keys rotated?"}
+    assert client.post("/v1/ask", json=question).json()["cache"] == "miss"
+    assert client.post("/v1/ask", json=question).json()["cache"] == "hit"
+    world.away = {"redis"}
+    refused = client.delete(f"/v1/documents/{stored}")
+    assert refused.status_code == 503
+    assert "cached answers made from it are not yet" in refused.json()["detail"]
+    assert client.get(f"/v1/documents/{stored}").status_code == 404
+    assert len(world.purges) == 1, "it is noted"
+    world.away = set()
+
+
 def test_metadata_shows_as_it_was_sent(client: TestClient) -> None:
     metadata = {"équipe": "plateforme", "n": 1, "ok": True, "none": None}
     sent = client.post("/v1/documents", files={"file": ("a.md", b"a")}, data={"metadata": json.dumps(metadata)})

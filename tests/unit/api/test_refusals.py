@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+
+from pilotis.errors import ContractError, Forbidden, Limited, SetupError
 
 ROUTES = ("/v1/ask", "/v1/search")
 PLAIN = {"content-type": "application/json"}
@@ -44,7 +47,9 @@ def check(response: Any, status: int, *words: str) -> dict[str, Any]:
         pytest.param(b'{"question": "a\\ud800b"}', 422, "surrogate", id="lone surrogate"),
         pytest.param(b'{"question": "\xff"}', 422, "JSON", id="not UTF-8"),
         pytest.param(b'{"question": "a", "top_k": 0}', 422, "top_k", id="top_k 0"),
-        pytest.param(b'{"question": "a", "top_k": 101}', 422, "top_k", id="top_k 101"),
+        pytest.param(b'{"question": "a", "top_k": 201}', 422, "1 to 200", id="top_k 201"),
+        pytest.param(b'{"question": "a", "top_k": -1}', 422, "top_k", id="top_k negative"),
+        pytest.param(b'{"question": "a", "top_k": 9223372036854775808}', 422, "top_k", id="top_k beyond 64 bits"),
         pytest.param(b'{"question": "a", "top_k": "9"}', 422, "top_k", id="top_k a text"),
         pytest.param(b'{"question": "a", "top_k": 1e400}', 422, "top_k", id="top_k infinite"),
         pytest.param(b'{"question": "a", "top_k": ' + b"9" * 5000 + b"}", 422, "number", id="top_k of 5000 digits"),
@@ -150,6 +155,76 @@ def test_a_database_that_is_away_is_503_with_retry_after(client: TestClient, wor
     response = client.post("/v1/ask", json={"question": "a"})
     check(response, 503, "postgres is away")
     assert int(response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        pytest.param(
+            Limited("slower", code="rate_limited", retry_after_s=0.2, scope="ip", limit="60/min"),
+            429,
+            {"code": "rate_limited", "retry": "1", "scope": "ip", "limit": "60/min"},
+            id="a rate",
+        ),
+        pytest.param(
+            Limited(
+                "spent",
+                status=402,
+                code="budget_exceeded",
+                retry_after_s=61.2,
+                scope="bu:north",
+                window="hour",
+                limit="1.00 €",
+                resets_at=datetime(2026, 1, 1, 10, tzinfo=UTC),
+            ),
+            402,
+            {
+                "code": "budget_exceeded",
+                "retry": "62",
+                "scope": "bu:north",
+                "window": "hour",
+                "limit": "1.00 €",
+                "resets_at": "2026-01-01T10:00:00+00:00",
+            },
+            id="a budget",
+        ),
+        pytest.param(
+            Limited("stopped", status=503, code="guardrail", retry_after_s=3600),
+            503,
+            {"code": "guardrail", "retry": "3600"},
+            id="the guardrail",
+        ),
+    ],
+)
+def test_a_limit_says_whose_it_is_and_when_to_come_back(
+    client: TestClient, world: Any, error: Limited, status: int, told: dict[str, str]
+) -> None:
+    world.broken = error
+    response = client.post("/v1/ask", json={"question": "a"})
+    body = check(response, status)
+    found = {name: body[name] for name in ("code", "scope", "window", "limit", "resets_at") if name in body}
+    assert found | {"retry": response.headers["retry-after"]} == told
+    world.broken = None
+    metrics = client.get("/metrics").text
+    assert f'rag_limited_total{{code="{error.code}"}} 1.0' in metrics
+
+
+@pytest.mark.parametrize("kind", [SetupError, ContractError])
+def test_what_the_operator_has_to_mend_is_logged_and_not_told(
+    client: TestClient, world: Any, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    world.broken = kind("no price is known for m at http://10.0.0.7", remedy="export SECRET_KEY=…")  # type: ignore[call-arg]
+    response = client.post("/v1/ask", json={"question": "a"})
+    body = check(response, 503, body_id := response.headers["x-request-id"])
+    assert (body["code"], body["id"]) == ("setup", body_id)
+    assert "10.0.0.7" not in response.text
+    assert "SECRET_KEY" not in response.text
+    assert "10.0.0.7" in caplog.text
+
+
+def test_a_key_without_the_right_is_403(client: TestClient, world: Any) -> None:
+    world.broken = Forbidden("this API key has no right to ask")
+    check(client.post("/v1/ask", json={"question": "a"}), 403, "no right")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the password is hunter2"), KeyError("hunter2"), MemoryError("hunter2")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -10,6 +11,7 @@ from pilotis.contract import load
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.ports import Deps, Document
 from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, MemoryQueue, TextParser
+from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
 
 
@@ -48,9 +50,11 @@ def town(tmp_path: Path) -> Town:
     passages = MemoryPassages()
     documents, blobs, parser, queue = MemoryDocuments(passages), MemoryBlobs(), TextParser(), MemoryQueue()
     embedder, ledger = HashingEmbedder(), MemoryLedger()
+    plan = derive(load.default())
+    money = MemoryMoney(plan.env("dev"))
     deps = Deps(
         embedder=embedder,
-        generator=None,
+        generators={},
         reranker=None,
         blobs=blobs,
         parser=parser,
@@ -58,8 +62,12 @@ def town(tmp_path: Path) -> Town:
         documents=documents,
         keys=MemoryKeys(),
         ledger=ledger,
+        admission=money,
+        cache=money,
+        outbox=money,
+        guards=cast("Any", None),
         queue=queue,
         meter=MemoryMeter(),
+        instance="test",
     )
-    plan = derive(load.default())
     return Town(plan, plan.env("dev"), deps, documents, passages, blobs, parser, queue, embedder, ledger, tmp_path)

@@ -286,7 +286,7 @@ async def test_what_embedding_costs_is_in_the_ledger_per_document(town: Town) ->
     await parse_waiting(town.env, town.deps)
     model = replace(town.env.embedder, model="text-embedding-3-small", provider="openai")
     await embed_waiting(town.plan, replace(town.env, embedder=model), town.deps)
-    events = {event.subject: event for event in town.ledger.events.values()}
+    events = {event.subject: event for event in town.ledger.rows.values()}
     assert events.keys() == {first.id, second.id}
     event = events[second.id]
     assert (event.plane, event.kind, event.bu, event.model) == ("batch", "ingest", "south", "text-embedding-3-small")

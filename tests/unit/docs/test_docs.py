@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from pilotis.adapters.kreuzberg import media
-from pilotis.api import ask, documents, health, search
+from pilotis.api import ask, costs, documents, health, search
 from pilotis.api.upload import MAX_FILES
 from pilotis.batch import embed, ingest, names
 from pilotis.cli import app
@@ -134,7 +134,7 @@ def test_every_variable_is_listed() -> None:
 
 def test_every_route_is_listed() -> None:
     listed = {row[0].strip("`") for row in rows("start.md", "## Use the API")}
-    routers = (ask.router, search.router, documents.router, health.router)
+    routers = (ask.router, search.router, documents.router, costs.router, health.router)
     built = {f"{method} {route.path}" for router in routers for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
     assert listed == built | {"GET /docs"}
 

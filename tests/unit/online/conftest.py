@@ -9,8 +9,11 @@ import pytest
 from pilotis.contract.presets import default
 from pilotis.derive.plan import Env, Llm, Plan, derive
 from pilotis.online.answer import Answer, Ask, Done, Event, Passages, Token, answer
-from pilotis.ports import Deps, Generator, Hit, Reranker
-from pilotis.testing.online import Entry, HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
+from pilotis.ports import CostEvent, Deps, Generator, Hit, Reranker
+from pilotis.testing.ledger import MemoryLedger
+from pilotis.testing.money import MemoryMoney
+from pilotis.testing.online import Entry, HashingEmbedder, MemoryKeys, MemoryMeter, MemoryPassages
+from pilotis.testing.safe import Safe
 
 SENTENCES = {
     "backup.md": "Backups run every night. The backup of the database is kept for thirty days on a second site.",
@@ -36,8 +39,13 @@ class World:
     passages: MemoryPassages = field(default_factory=MemoryPassages)
     embedder: HashingEmbedder = field(default_factory=HashingEmbedder)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    safe: Safe = field(default_factory=Safe)
+    away: str | None = None
+    """Why Redis cannot be reached."""
     meter: MemoryMeter = field(default_factory=MemoryMeter)
     generator: Generator | None = None
+    others: tuple[Generator, ...] = ()
+    """The compact model, the fallback."""
     reranker: Reranker | None = None
     plan: Plan = field(default_factory=lambda: derive(default()))
     changes: dict[str, Any] = field(default_factory=dict)
@@ -47,14 +55,17 @@ class World:
         changes = dict(self.changes)
         if self.generator is not None:
             changes["llm"] = Llm(model=self.generator.model, provider=self.generator.provider)
-        return replace(self.plan.envs["dev"], hybrid=True, **changes)
+        return replace(self.plan.envs["dev"], hybrid=True, **{"on_unknown_price": "serve", **changes})
 
     @property
     def deps(self) -> Deps:
         nobody = cast("Any", None)
+        money = MemoryMoney(self.env, safe=self.safe)
+        money.away = self.away
+        writers = [writer for writer in (self.generator, *self.others) if writer]
         return Deps(
             embedder=self.embedder,
-            generator=self.generator,
+            generators={writer.model: writer for writer in writers},
             reranker=self.reranker,
             blobs=nobody,
             parser=nobody,
@@ -62,9 +73,19 @@ class World:
             documents=cast("Any", Collections({"default": 3})),
             keys=MemoryKeys(),
             ledger=self.ledger,
+            admission=money,
+            cache=money,
+            outbox=money,
+            guards=nobody,
             queue=nobody,
             meter=self.meter,
+            instance="test",
         )
+
+    @property
+    def settled(self) -> list[CostEvent]:
+        """What was settled, whichever way it goes to the ledger."""
+        return [*(event for _, event in self.safe.stream), *self.ledger.rows.values()]
 
     async def add(
         self, name: str, text: str, *, start: int = 1000, bu: str = "legal", metadata: dict[str, object] | None = None

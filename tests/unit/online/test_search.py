@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pilotis.errors import NotFound
-from pilotis.online.search import Ask, search
+from pilotis.online.ask import Ask
+from pilotis.online.search import search
 from pilotis.rag.ranking import dense_weight
-from pilotis.testing.online import MemoryLedger
 
 if TYPE_CHECKING:
     from unit.online.conftest import World
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def test_a_search_is_metered_like_an_answer(world: World) -> None:
     results = await search(Ask(bu="legal", text="database backup", top_k=2), world.env, world.plan, world.deps)
     assert [hit.document for hit in results.hits][:1] == ["backup.md"]
-    (event,) = world.ledger.events.values()
+    (event,) = world.settled
     assert (event.kind, event.id, event.model) == ("search", results.id, "all-MiniLM-L6-v2")
     assert results.receipt.elsewhere_eur == {}
     assert world.meter.total("rag_requests_total", kind="search", outcome="answered") == 1
@@ -56,10 +56,19 @@ async def test_without_hybrid_one_list_alone_is_searched(world: World) -> None:
     assert french.vector is None
 
 
-async def test_a_search_that_consumed_nothing_is_in_the_ledger_too_before_it_is_refused(world: World) -> None:
-    world.ledger = MemoryLedger(delay_s=0.01)
+async def test_a_search_that_consumed_nothing_costs_nothing_and_holds_nothing(world: World) -> None:
     ask = Ask(bu="legal", text="Combien de jours de congés par an ?", collection="nothing")
     with pytest.raises(NotFound, match="nothing"):
         await search(ask, replace(world.env, hybrid=False), world.plan, world.deps)
-    (event,) = world.ledger.events.values()
-    assert event.usage["calls"] == []
+    assert world.settled == []
+    assert world.safe.puts == {}
+
+
+async def test_the_same_search_a_moment_later_asks_neither_model_nor_index(world: World) -> None:
+    ask = Ask(bu="legal", text="database backup", top_k=2)
+    first = await search(ask, world.env, world.plan, world.deps)
+    again = await search(replace(ask, text="Database  backup?"), world.env, world.plan, world.deps)
+    assert again.hits == first.hits
+    assert len(world.passages.queries) == len(world.embedder.embedded) == 1
+    assert again.receipt.usages == ()
+    assert len(world.settled) == 2

@@ -1,6 +1,7 @@
 """Postgres: documents, the index, the ledger and the keys."""
 
 from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
@@ -10,6 +11,7 @@ from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, m
 __all__ = [
     "Generation",
     "PostgresDocuments",
+    "PostgresGuards",
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",

@@ -94,6 +94,7 @@ class PostgresDocuments:
             for statement in ("drop_drafts", "count_terms", "count_passages", "forget_terms", "forget_corpus"):
                 await connection.execute(_INDEX[statement], fields)
             await connection.execute(_SQL["delete"], fields)
+            await connection.execute(_SQL["note_purge"], fields)
 
     async def adopt(self, digests: Sequence[str]) -> None:
         async with translated(), self._pool.connection() as connection:
@@ -194,6 +195,14 @@ class PostgresDocuments:
                 complete = await (await connection.execute(_INDEX["complete_anywhere"])).fetchall()
             return [str(identity) for identity, version in complete if await self._swap(connection, identity, version)]
 
+    async def to_purge(self, *, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
+        async with translated(), self._pool.connection() as connection:
+            return await (await connection.execute(_SQL["to_purge"], {"limit": limit})).fetchall()
+
+    async def purged(self, numbers: Sequence[int]) -> None:
+        async with translated(), self._pool.connection() as connection:
+            await connection.execute(_SQL["purged"], {"numbers": list(numbers)})
+
     async def waiting(self) -> Mapping[str, int]:
         async with translated(), self._pool.connection() as connection:
             row = await (await connection.execute(_SQL["waiting"])).fetchone()
@@ -214,6 +223,7 @@ class PostgresDocuments:
             published = await connection.execute(_INDEX["publish"], fields)
             await connection.execute(_INDEX["drop_drafts"], fields)
             await connection.execute(_SQL["published"], fields | {"passages": published.rowcount})
+            await connection.execute(_SQL["note_purge"], fields)
             return True
 
 

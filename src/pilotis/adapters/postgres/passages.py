@@ -27,6 +27,7 @@ class PostgresPassages:
     def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, languages: Sequence[str]) -> None:
         self._pool = pool
         self._generation = generation
+        self.generation = str(generation.id)
         self._languages = tuple(languages)
         self._sql = statements("passages")["search"].format(dimension=int(generation.dimension))
 

@@ -111,3 +111,12 @@ WHERE id = %(id)s
 -- name: waiting
 SELECT (SELECT count(*) FROM document WHERE state IN ('received', 'parsing')),
        (SELECT count(*) FROM draft WHERE embedding IS NULL)
+
+-- name: note_purge
+INSERT INTO purge (bu, document_id) VALUES (%(bu)s, %(id)s)
+
+-- name: to_purge
+SELECT n, bu, document_id::text FROM purge ORDER BY n LIMIT %(limit)s
+
+-- name: purged
+DELETE FROM purge WHERE n = ANY(%(numbers)s)

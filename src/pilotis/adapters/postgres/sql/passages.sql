@@ -91,7 +91,7 @@ JOIN document ON document.id = draft.document_id
 -- rarest terms, as many as reach %(reach)s passages together: they alone nominate candidates, all terms score them. `dense`: the
 -- nearest vectors. `scored`: both scores, exactly, for every candidate of either list, whichever list it came from.
 WITH asked AS MATERIALIZED (
-    SELECT lexeme.term,
+    SELECT lexeme.term, lexeme.passages,
            ln((greatest(corpus.passages, lexeme.passages) + 1) / (lexeme.passages + 0.5)) AS idf,
            sum(lexeme.passages) OVER (ORDER BY lexeme.passages, lexeme.term) AS reached,
            row_number() OVER (ORDER BY lexeme.passages, lexeme.term) AS rank
@@ -99,7 +99,10 @@ WITH asked AS MATERIALIZED (
     WHERE generation = %(generation)s AND corpus.bu = %(bu)s AND lexeme.term = ANY(%(terms)s) AND lexeme.passages > 0
 ), question AS MATERIALIZED (
     SELECT ('{{' || string_agg(term || ':' || idf::real, ',') || '}}/1000000000')::sparsevec AS weights,
-           array_agg(term) FILTER (WHERE reached <= %(reach)s OR rank = 1) AS rarest
+           -- The rarest alone may reach further, but where vectors nominate too not to a good part of a large corpus.
+           array_agg(term) FILTER (
+               WHERE reached <= %(reach)s OR (rank = 1 AND (%(vector)s::text IS NULL OR passages <= 10 * %(reach)s))
+           ) AS rarest
     FROM asked HAVING count(*) > 0
 ), lexical AS (
     SELECT entry.key

@@ -1,27 +1,17 @@
-"""What we ask of the world: small protocols named by role, the records they exchange, and `Deps` that holds one of each.
-
-No logic lives here. Adapters implement these against one technology each; `testing.py` implements them in memory;
-one conformance suite runs over both.
-"""
+"""Documents, passages and the bytes behind them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotis.derive.cost import Usage
 from pilotis.rag.passage import Cut, Parsed
-from pilotis.rag.prompt import Prompt
-
-Vectors = NDArray[np.float32]
-"""Shape (texts, dimension), rows of unit length."""
 
 State = Literal["received", "parsing", "embedding", "indexed", "failed"]
 """Where a document stands. `indexed` and `failed` are final until its content changes."""
@@ -102,39 +92,6 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostEvent:
-    """One line of the ledger. `id` makes settling twice harmless."""
-
-    id: str
-    at: datetime
-    env: str
-    plane: Literal["online", "batch"]
-    bu: str
-    kind: Literal["answer", "search", "ingest"]
-    subject: str
-    """The answer or the document that was paid for."""
-    model: str
-    usage: Mapping[str, Any]
-    cost_eur: Decimal
-    price_book: str
-    fx: Mapping[str, Any] | None
-    priced: bool
-    """False where no price was known: `cost_eur` is then the part that could be priced."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """An API key without its secret, which is shown once and stored as a SHA-256."""
-
-    id: str
-    bu: str
-    name: str
-    prefix: str
-    created_at: datetime
-    revoked_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A document taken by a worker, until `lease_s` runs out."""
 
@@ -154,42 +111,6 @@ class Pending:
     bu: str
     text: str
     """What is embedded: title and headings, then the passage."""
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors."""
-
-    name: str
-    dimension: int
-    languages: frozenset[str] | None
-    """ISO 639-1 codes the model was trained on; None where it claims all of them."""
-
-    async def embed(self, texts: Sequence[str]) -> Vectors: ...
-
-    def count_tokens(self, text: str) -> int: ...
-
-    async def close(self) -> None: ...
-
-
-class Generator(Protocol):
-    """Writes an answer from a prompt, piece by piece; the last item is its usage."""
-
-    model: str
-    provider: str
-
-    def generate(self, prompt: Prompt, *, max_tokens: int) -> AsyncIterator[str | Usage]: ...
-
-    async def close(self) -> None: ...
-
-
-class Reranker(Protocol):
-    """Scores passages against a question, higher is better."""
-
-    model: str
-
-    async def rerank(self, question: str, passages: Sequence[str]) -> Sequence[float]: ...
-
-    async def close(self) -> None: ...
 
 
 class Blobs(Protocol):
@@ -228,6 +149,9 @@ class Parser(Protocol):
 
 class Passages(Protocol):
     """The index: searched online, written by `Documents.publish` in one transaction."""
+
+    generation: str
+    """Which vectors and which analysis it searches: what was found in one generation says nothing of another."""
 
     async def search(self, query: Query) -> Sequence[Hit]: ...
 
@@ -295,32 +219,17 @@ class Documents(Protocol):
         """
         ...
 
+    async def to_purge(self, *, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
+        """Documents that were deleted or whose content changed, oldest first: a number, the business unit, the document's id.
+
+        Written in the transaction of the change: what was made from them must go, whoever dies meanwhile.
+        """
+        ...
+
+    async def purged(self, numbers: Sequence[int]) -> None: ...
+
     async def waiting(self) -> Mapping[str, int]:
         """How many documents wait for `ingest` and how many passages for `embed`."""
-        ...
-
-
-class Keys(Protocol):
-    """API keys, bound to a business unit, hashed at rest."""
-
-    async def create(self, bu: str, name: str) -> tuple[ApiKey, str]: ...
-
-    async def resolve(self, secret: str) -> ApiKey:
-        """Raises Unauthorised for a key that is unknown or revoked."""
-        ...
-
-    async def list(self, bu: str | None = None) -> Sequence[ApiKey]: ...
-
-    async def revoke(self, key_id: str) -> ApiKey: ...
-
-
-class Ledger(Protocol):
-    """The append-only record of every cost."""
-
-    async def append(self, event: CostEvent) -> None: ...
-
-    async def total(self, *, bu: str | None = None, since: datetime | None = None) -> tuple[int, Decimal]:
-        """Number of events and euros."""
         ...
 
 
@@ -328,31 +237,3 @@ class Queue(Protocol):
     """Wakes the workers of a queue. A lost message costs time, never a document."""
 
     async def nudge(self, queue: Literal["ingest", "embed"]) -> None: ...
-
-
-class Meter(Protocol):
-    """Counts and times what happens; names are those of `derive.names`."""
-
-    def count(self, name: str, amount: float = 1.0, **labels: str) -> None: ...
-
-    def observe(self, name: str, value: float, **labels: str) -> None: ...
-
-    def gauge(self, name: str, value: float, **labels: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deps:
-    """One of each, opened and closed by `wiring`."""
-
-    embedder: Embedder
-    generator: Generator | None
-    """None where the answer is extractive."""
-    reranker: Reranker | None
-    blobs: Blobs
-    parser: Parser
-    passages: Passages
-    documents: Documents
-    keys: Keys
-    ledger: Ledger
-    queue: Queue
-    meter: Meter

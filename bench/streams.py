@@ -1,0 +1,232 @@
+"""What the online plane adds to a stream, and how many streams one process carries.
+
+    python bench/streams.py SOURCE [added many] [--minutes 1] [--json]
+
+added   the time to the first token of a stream through the API, less its own embedding and search as its last event tells them, to that of
+        the same endpoint asked directly; 50 streams at once, both sides read by the same client
+many    500 streams at once on one process for so many minutes: how many were lost, and what the process held in memory
+
+The client stamps bytes as they come off the socket and parses afterwards: it shares its core with Postgres, Redis and the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from common import parser, quantile_ms, report
+from online import corpus
+from serving import ROUNDS, Ground, Process, ground, simulator
+
+QUICK, SLOW = "sim-ttft100-itl5-len50", "sim-ttft200-itl50-len100"
+AT_ONCE, MANY = 50, 500
+END = b"\r\n0\r\n\r\n"
+"""Of a chunked body."""
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One that has ended: seconds to the first token, and the whole body."""
+
+    first_s: float
+    body: bytes
+
+    def event(self, name: str) -> dict[str, object] | None:
+        """The data of the last event of that name; each event is sent as one chunk."""
+        _, found, rest = self.body.rpartition(b"event: " + name.encode() + b"\ndata: ")
+        data: dict[str, object] | None = json.loads(rest.partition(b"\n\n")[0]) if found else None
+        return data
+
+
+class Line(asyncio.Protocol):
+    """One kept-alive connection, for one stream after the other."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self._read = bytearray()
+        self._first_s: float | None = None
+        self._began_s = 0.0
+        self._ended: asyncio.Future[Stream] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    async def ask(self, request: bytes) -> Stream:
+        """Raises ConnectionError where the stream breaks off."""
+        assert self._transport is not None
+        self._ended = asyncio.get_running_loop().create_future()
+        self._read.clear()
+        self._first_s, self._began_s = None, time.perf_counter()
+        self._transport.write(request)
+        return await self._ended
+
+    def data_received(self, data: bytes) -> None:
+        self._read += data
+        if self._first_s is None and self._token in self._read:
+            self._first_s = time.perf_counter() - self._began_s
+        if self._read.endswith(END) and self._ended and not self._ended.done():
+            if self._first_s is None:
+                self._ended.set_exception(ConnectionError(self._read[:2000].decode(errors="replace")))
+            else:
+                self._ended.set_result(Stream(self._first_s, bytes(self._read)))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._ended and not self._ended.done():
+            self._ended.set_exception(error or ConnectionError("closed"))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where streams come from: the requests, and what shows a token."""
+
+    url: str
+    token: bytes
+    requests: Iterator[bytes]
+
+
+async def run(
+    side: Side, at_once: int, *, each: int, think: Callable[[], Awaitable[None]] | None = None
+) -> list[Stream | None]:
+    """So many at once, `each` one after the other on every connection; None for one that was lost."""
+    address = urlsplit(side.url)
+    host, port = address.hostname or "", address.port or 80
+    loop = asyncio.get_running_loop()
+
+    async def work() -> list[Stream | None]:
+        found: list[Stream | None] = []
+        line: Line | None = None
+        for _ in range(each):
+            if think:
+                await think()
+            try:
+                if line is None:
+                    _, line = await loop.create_connection(lambda: Line(side.token), host, port)
+                found.append(await line.ask(next(side.requests)))
+            except OSError as error:
+                print(f"lost: {error}")
+                found.append(None)
+                line = None
+        return found
+
+    workers = await asyncio.gather(*(work() for _ in range(at_once)))
+    return [stream for streams in workers for stream in streams]
+
+
+def ours(api: Process, asked: list[str], key: str) -> Side:
+    """Every request asks something nobody has asked."""
+    number = itertools.count()
+    bodies = ({"question": f"{text} ({next(number)})", "stream": True} for text in itertools.cycle(asked))
+    return Side(api.url, b"event: token", (_post("/v1/ask", body, key) for body in bodies))
+
+
+def direct(simulated: str, model: str) -> Side:
+    message = {"role": "user", "content": "word " * 900}
+    body = {"model": model, "messages": [message], "stream": True, "stream_options": {"include_usage": True}}
+    return Side(simulated, b'"content": "word', itertools.repeat(_post("/v1/chat/completions", body, "none")))
+
+
+def _post(path: str, body: dict[str, object], key: str) -> bytes:
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(data)}\r\n\r\n".encode() + data
+
+
+def added(on: Ground, asked: list[str], key: str, simulated: str) -> list[Row]:
+    api = on.api(QUICK)
+    through, beside = ours(api, asked, key), direct(simulated, QUICK)
+    asyncio.run(run(through, AT_ONCE, each=2))
+    firsts: list[float] = []
+    aside: list[float] = []
+    bare: list[float] = []
+    for _ in range(ROUNDS):
+        bare += [stream.first_s for stream in asyncio.run(run(beside, AT_ONCE, each=8)) if stream]
+        for stream in asyncio.run(run(through, AT_ONCE, each=8)):
+            if stream and (done := stream.event("done")):
+                timings = done["timings_ms"]
+                assert isinstance(timings, dict)
+                firsts.append(stream.first_s)
+                aside.append(stream.first_s - sum(timings.get(name, 0) for name in ("embed", "search")) / 1e3)
+    on.end(api)
+    shares = (0.5, 0.99)
+    ours_ms, direct_ms, whole_ms = ([quantile_ms(found, share) for share in shares] for found in (aside, bare, firsts))
+    names = [f"p{share * 100:.0f} ms" for share in shares]
+    return [
+        {"what": f"first token, asked directly, {AT_ONCE} at once", **dict(zip(names, direct_ms, strict=True))},
+        {"what": "first token through the API", **dict(zip(names, whole_ms, strict=True))},
+        {"what": "  retrieval aside", **dict(zip(names, ours_ms, strict=True))},
+        {
+            "what": "added",
+            **{name: a - b for name, a, b in zip(names, ours_ms, direct_ms, strict=True)},
+            "bar": "p50 under 5 ms, p99 under 15 ms",
+        },
+    ]
+
+
+def many(on: Ground, asked: list[str], key: str, *, minutes: float) -> list[Row]:
+    api = on.api(SLOW)
+    side = ours(api, asked, key)
+    asyncio.run(run(side, 20, each=1))
+    at_rest = api.resident_mb()
+    held: list[float] = []
+    found: list[Stream | None] = []
+    began, began_cpu_s = time.perf_counter(), api.cpu_s()
+
+    async def go() -> None:
+        ends = time.perf_counter() + minutes * 60
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(1)
+                held.append(api.resident_mb())
+
+        watching = asyncio.create_task(watch())
+        while time.perf_counter() < ends:
+            found.extend(await run(side, MANY, each=3))
+        watching.cancel()
+
+    asyncio.run(go())
+    took_s = time.perf_counter() - began
+    cpu = (api.cpu_s() - began_cpu_s) / took_s
+    on.end(api)
+    ended = [stream for stream in found if stream and stream.event("done")]
+    tokens = sum(stream.body.count(b"event: token") for stream in ended)
+    third = max(1, len(held) // 3)
+    early, late = max(held[third : 2 * third], default=0.0), max(held[-third:], default=0.0)
+    return [
+        {"what": f"streams, {MANY} at once for {took_s / 60:.1f} minutes", "figure": len(found)},
+        {"what": "lost", "figure": len(found) - len(ended), "bar": "0"},
+        {"what": "tokens/s", "figure": tokens / took_s},
+        {"what": "share of its core", "figure": cpu},
+        {"what": "p50 of the first token, ms", "figure": quantile_ms([stream.first_s for stream in ended], 0.5)},
+        {"what": "memory before, MB", "figure": at_rest},
+        {"what": "memory, most, MB", "figure": max(held), "bar": "under 500"},
+        {"what": "memory, most of the last third less the middle third, MB", "figure": late - early, "bar": "flat"},
+    ]
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("source", type=Path)
+    options.add_argument("which", nargs="*", default=["added", "many"])
+    options.add_argument("--minutes", type=float, default=1)
+    given = options.parse_args()
+    with simulator() as simulated, ground(QUICK, SLOW, simulator=simulated) as on:
+        asked, key = asyncio.run(corpus(on, given.source, size=2000)), on.secret()
+        if "added" in given.which:
+            report("Added to the first token", added(on, asked, key, simulated), as_json=given.json)
+        if "many" in given.which:
+            report("Many streams on one process", many(on, asked, key, minutes=given.minutes), as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

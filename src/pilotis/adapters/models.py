@@ -1,0 +1,101 @@
+"""The models of an env, each by the adapter of who serves it, with the key that its variable holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pilotis.adapters.breaker import Breaker
+from pilotis.errors import SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pilotis.derive.plan import Embedding, Env, Llm
+    from pilotis.ports import Embedder, Generator, Reranker
+
+
+Watch = Callable[[str, float], None]
+"""Told a model's name, and 1 while it is left alone because it keeps failing, 0 when it answers again."""
+
+
+def open_embedder(env: Env, environ: Mapping[str, str], *, cache: Path, batch: bool, watch: Watch) -> Embedder:
+    """Takes about 0.1 s where it is the local model, which lies unpacked in `cache`. Raises SetupError for a key that is missing."""
+    wanted = env.embedder
+    if wanted.provider == "local":
+        from pilotis.adapters.onnx import OnnxEmbedder
+
+        return OnnxEmbedder(cache, min(2, _cores()), spin=not batch)
+    from pilotis.adapters.openai import OpenAIEmbedder
+
+    return OpenAIEmbedder(
+        model=wanted.model,
+        dimension=wanted.dimension,
+        base_url=wanted.base_url,
+        key=_key(wanted, environ),
+        key_env=wanted.key_env,
+        breaker=_breaker(wanted, watch),
+    )
+
+
+def open_generators(env: Env, environ: Mapping[str, str], embedder: Embedder, watch: Watch) -> dict[str, Generator]:
+    """Everybody who may write: the env's model, its compact one, its fallback. What is extractive needs none. Raises SetupError."""
+    writers = (llm for llm in (env.llm, env.compact, env.fallback) if llm and llm.provider != "local")
+    return {llm.model: _generator(env, llm, environ, embedder, watch) for llm in writers}
+
+
+def open_reranker(env: Env, environ: Mapping[str, str], watch: Watch) -> Reranker | None:
+    """None where the env reranks nothing, or names nobody for it. Raises SetupError."""
+    model = env.reranker
+    if not env.rerank or model is None:
+        return None
+    from pilotis.adapters.rerank import HttpReranker
+
+    return HttpReranker(
+        model=model.model,
+        base_url=model.base_url,
+        key=_key(model, environ),
+        key_env=model.key_env,
+        breaker=_breaker(model, watch),
+    )
+
+
+def _generator(env: Env, llm: Llm, environ: Mapping[str, str], embedder: Embedder, watch: Watch) -> Generator:
+    from pilotis.adapters.openai import OpenAIGenerator
+
+    return OpenAIGenerator(
+        model=llm.model,
+        provider=llm.provider,
+        base_url=llm.base_url,
+        key=_key(llm, environ),
+        key_env=llm.key_env,
+        breaker=_breaker(llm, watch),
+        first_byte_s=env.first_byte_s,
+        total_s=env.total_s,
+        count_tokens=embedder.count_tokens,
+    )
+
+
+def _breaker(model: Llm | Embedding, watch: Watch) -> Breaker:
+    watch(model.model, 0)
+    return Breaker(watch=partial(watch, model.model))
+
+
+def _key(model: Llm | Embedding, environ: Mapping[str, str]) -> str | None:
+    if model.key_env is None:
+        return None
+    key = environ.get(model.key_env, "").strip()
+    if not key:
+        raise SetupError(
+            f"{model.model} needs a key, and {model.key_env} is not set in the environment",
+            remedy=f"export {model.key_env}=YOUR-KEY",
+        )
+    return key
+
+
+def _cores() -> int:
+    """That this process may use: threads that wait awake for one another must not outnumber them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

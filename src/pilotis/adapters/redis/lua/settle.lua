@@ -1,0 +1,42 @@
+-- The cost takes the place of the hold, and its event goes to the stream; what others may use goes to the caches.
+-- ARGV[3] says what is settled, ARGV[4] is the event, ARGV[5..7] are the answer, the passages it shows and those of its search.
+local one = cjson.decode(ARGV[3])
+local epoch, trimmed = standing()
+local hold = held(one.id)
+
+land(one.flight, one.id)
+
+-- It expired, and the ledger is taking the whole hold as its cost, or will take what it is told before that.
+if (hold and hold.lost) or is_lost(one.id) then
+  call('HINCRBY', meter, 'late', 1)
+  return {'late', whole(now), '', epoch, trimmed}
+end
+if not hold and is_done(one.event) then return {'done', whole(now), '', epoch, trimmed} end
+
+local place = call('XADD', prefix .. 'events', '*', 'event', ARGV[4])
+if hold then drop_hold(one.id, hold) end
+call('HDEL', prefix .. 'unclaimed', one.id)
+-- The counters are made from the ledger next, and the stream goes there before.
+if not epoch then return {'settled', whole(now), place, false, trimmed} end
+if one.micro > 0 then
+  mark_done(one.event, place)
+  if one.event ~= one.id then mark_done(one.id, place) end
+end
+add('s|', one, one.micro)
+
+local keep = one.keep
+if keep and not is_stale(one.tag, keep.at, keep.documents) then
+  local documents = cmsgpack.pack(keep.documents)
+  local function store(key, record, shown)
+    call('HSET', key, 'record', record, 'shown', shown, 'cost', one.micro, 'at', whole(keep.at), 'documents', documents)
+    call('PEXPIRE', key, keep.ttl_ms)
+    for _, document in ipairs(keep.documents) do
+      local tags = prefix .. 'doc:' .. one.tag .. ':' .. document
+      call('SADD', tags, key)
+      if call('PTTL', tags) < keep.ttl_ms then call('PEXPIRE', tags, keep.ttl_ms) end
+    end
+  end
+  if keep.answer then store(cached('answer', one.tag, keep.answer), ARGV[5], ARGV[6]) end
+  if keep.passages then store(cached('passages', one.tag, keep.passages), ARGV[7], '') end
+end
+return {'settled', whole(now), place, epoch, trimmed}

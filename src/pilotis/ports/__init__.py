@@ -1,0 +1,109 @@
+"""What we ask of the world: small protocols named by role, the records they exchange, and `Deps` that holds one of each.
+
+No logic lives here. Adapters implement these against one technology each; `testing` implements them in memory;
+one conformance suite runs over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pilotis.ports.books import CostEvent, Ledger, Line, Outbox, Plane, Spending
+from pilotis.ports.content import (
+    Blobs,
+    Claim,
+    Document,
+    Documents,
+    Hit,
+    NewDocument,
+    Parser,
+    Passages,
+    Pending,
+    Query,
+    Queue,
+    State,
+)
+from pilotis.ports.models import Embedder, Generator, Reranker, Vectors
+from pilotis.ports.money import (
+    Admission,
+    Admitted,
+    ApiKey,
+    Cache,
+    CachedAnswer,
+    CacheStats,
+    Evidence,
+    Guards,
+    GuardState,
+    Hold,
+    Kept,
+    Keys,
+    Meter,
+    Request,
+    Right,
+)
+
+__all__ = [
+    "Admission",
+    "Admitted",
+    "ApiKey",
+    "Blobs",
+    "Cache",
+    "CacheStats",
+    "CachedAnswer",
+    "Claim",
+    "CostEvent",
+    "Deps",
+    "Document",
+    "Documents",
+    "Embedder",
+    "Evidence",
+    "Generator",
+    "GuardState",
+    "Guards",
+    "Hit",
+    "Hold",
+    "Kept",
+    "Keys",
+    "Ledger",
+    "Line",
+    "Meter",
+    "NewDocument",
+    "Outbox",
+    "Parser",
+    "Passages",
+    "Pending",
+    "Plane",
+    "Query",
+    "Queue",
+    "Request",
+    "Reranker",
+    "Right",
+    "Spending",
+    "State",
+    "Vectors",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """One of each, opened and closed by `wiring`."""
+
+    embedder: Embedder
+    generators: Mapping[str, Generator]
+    """By model: the env's, its compact one, its fallback. An answer by a model that is not here is extractive."""
+    reranker: Reranker | None
+    blobs: Blobs
+    parser: Parser
+    passages: Passages
+    documents: Documents
+    keys: Keys
+    ledger: Ledger
+    admission: Admission
+    cache: Cache
+    outbox: Outbox
+    guards: Guards
+    queue: Queue
+    meter: Meter
+    instance: str
+    """Which process this is, as its costs and its metrics say."""
