@@ -65,10 +65,9 @@ def hit(on: Ground, asked: list[str], key: str, *, seconds: float) -> list[Row]:
 
 
 def _half(on: Ground, api: Process, bodies: Path, key: str, *, rate: float, seconds: float) -> dict[str, float]:
-    """Wrk keeps no rate: more connections, each of which pauses at random between its requests, make one."""
-    connections = 4 * CONNECTIONS
-    pause_ms = connections / rate * 1e3 - 1
-    return on.wrk(api, "/v1/ask", bodies, key, connections=connections, seconds=seconds, pause_ms=pause_ms)
+    """Wrk keeps no rate; pauses drawn at random between the requests of each connection make one."""
+    pause_ms = max(1.0, CONNECTIONS / rate * 1e3 - 2)
+    return on.wrk(api, "/v1/ask", bodies, key, connections=CONNECTIONS, seconds=seconds, pause_ms=pause_ms)
 
 
 def miss(on: Ground, asked: list[str], key: str, *, seconds: float) -> list[Row]:

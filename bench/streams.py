@@ -14,8 +14,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,8 +27,11 @@ from common import parser, quantile_ms, report
 from online import corpus
 from serving import ROUNDS, Ground, Process, ground, simulator
 
-QUICK, SLOW = "sim-ttft100-itl5-len50", "sim-ttft200-itl50-len100"
+QUICK, SLOW = "sim-ttft100-itl20-len100", "sim-ttft200-itl50-len100"
 AT_ONCE, MANY = 50, 500
+SPREAD_S = 2.0
+"""Streams begin one after the other, over about the time that one takes."""
+SHARES = (0.5, 0.99)
 END = b"\r\n0\r\n\r\n"
 """Of a chunked body."""
 
@@ -76,7 +82,7 @@ class Line(asyncio.Protocol):
             self._first_s = time.perf_counter() - self._began_s
         if self._read.endswith(END) and self._ended and not self._ended.done():
             if self._first_s is None:
-                self._ended.set_exception(ConnectionError(self._read[:2000].decode(errors="replace")))
+                self._ended.set_exception(ConnectionError(_reason(bytes(self._read))))
             else:
                 self._ended.set_result(Stream(self._first_s, bytes(self._read)))
 
@@ -94,38 +100,40 @@ class Side:
     requests: Iterator[bytes]
 
 
-async def run(
-    side: Side, at_once: int, *, each: int, think: Callable[[], Awaitable[None]] | None = None
-) -> list[Stream | None]:
-    """So many at once, `each` one after the other on every connection; None for one that was lost."""
+async def run(side: Side, at_once: int, *, each: int, spread_s: float = 0.0) -> list[Stream | None]:
+    """So many at once, begun within `spread_s`, `each` one after the other on every connection; None for one that was lost.
+
+    Why they were lost is printed to stderr.
+    """
     address = urlsplit(side.url)
     host, port = address.hostname or "", address.port or 80
-    loop = asyncio.get_running_loop()
+    loop, lost = asyncio.get_running_loop(), Counter[str]()
 
     async def work() -> list[Stream | None]:
         found: list[Stream | None] = []
         line: Line | None = None
+        await asyncio.sleep(random.uniform(0, spread_s))
         for _ in range(each):
-            if think:
-                await think()
             try:
                 if line is None:
                     _, line = await loop.create_connection(lambda: Line(side.token), host, port)
                 found.append(await line.ask(next(side.requests)))
             except OSError as error:
-                print(f"lost: {error}")
+                lost[str(error)] += 1
                 found.append(None)
                 line = None
         return found
 
     workers = await asyncio.gather(*(work() for _ in range(at_once)))
+    for reason, count in lost.most_common(5):
+        print(f"{count} lost: {reason}", file=sys.stderr)
     return [stream for streams in workers for stream in streams]
 
 
-def ours(api: Process, asked: list[str], key: str) -> Side:
-    """Every request asks something nobody has asked."""
-    number = itertools.count()
-    bodies = ({"question": f"{text} ({next(number)})", "stream": True} for text in itertools.cycle(asked))
+def ours(api: Process, asked: list[str], key: str, *, same: bool = False) -> Side:
+    """Every request asks something nobody has asked, unless the `same` may come again."""
+    texts = itertools.cycle(asked)
+    bodies = ({"question": text if same else f"{text} ({n})", "stream": True} for n, text in enumerate(texts))
     return Side(api.url, b"event: token", (_post("/v1/ask", body, key) for body in bodies))
 
 
@@ -135,6 +143,12 @@ def direct(simulated: str, model: str) -> Side:
     return Side(simulated, b'"content": "word', itertools.repeat(_post("/v1/chat/completions", body, "none")))
 
 
+def _reason(read: bytes) -> str:
+    """What an answer without a token says: its error event, or its status line."""
+    _, found, rest = read.partition(b"event: error\ndata: ")
+    return str(json.loads(rest.partition(b"\n\n")[0])["detail"]) if found else read.partition(b"\r\n")[0].decode()
+
+
 def _post(path: str, body: dict[str, object], key: str) -> bytes:
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
@@ -142,34 +156,38 @@ def _post(path: str, body: dict[str, object], key: str) -> bytes:
 
 
 def added(on: Ground, asked: list[str], key: str, simulated: str) -> list[Row]:
-    api = on.api(QUICK)
-    through, beside = ours(api, asked, key), direct(simulated, QUICK)
-    asyncio.run(run(through, AT_ONCE, each=2))
-    firsts: list[float] = []
-    aside: list[float] = []
-    bare: list[float] = []
-    for _ in range(ROUNDS):
-        bare += [stream.first_s for stream in asyncio.run(run(beside, AT_ONCE, each=8)) if stream]
-        for stream in asyncio.run(run(through, AT_ONCE, each=8)):
-            if stream and (done := stream.event("done")):
-                timings = done["timings_ms"]
-                assert isinstance(timings, dict)
-                firsts.append(stream.first_s)
-                aside.append(stream.first_s - sum(timings.get(name, 0) for name in ("embed", "search")) / 1e3)
-    on.end(api)
-    shares = (0.5, 0.99)
-    ours_ms, direct_ms, whole_ms = ([quantile_ms(found, share) for share in shares] for found in (aside, bare, firsts))
-    names = [f"p{share * 100:.0f} ms" for share in shares]
-    return [
-        {"what": f"first token, asked directly, {AT_ONCE} at once", **dict(zip(names, direct_ms, strict=True))},
-        {"what": "first token through the API", **dict(zip(names, whole_ms, strict=True))},
-        {"what": "  retrieval aside", **dict(zip(names, ours_ms, strict=True))},
-        {
-            "what": "added",
-            **{name: a - b for name, a, b in zip(names, ours_ms, direct_ms, strict=True)},
-            "bar": "p50 under 5 ms, p99 under 15 ms",
-        },
-    ]
+    """With the passages of every question searched for, then with all of them in the cache."""
+    names = [f"p{share * 100:.0f} ms" for share in SHARES]
+    rows: list[Row] = []
+    for searched in (True, False):
+        api = on.api(QUICK, anew=not searched)
+        through, beside = ours(api, asked if searched else asked[:AT_ONCE], key, same=not searched), direct(simulated, QUICK)
+        asyncio.run(run(through, AT_ONCE, each=1))
+        whole: list[float] = []
+        aside: list[float] = []
+        bare: list[float] = []
+        for _ in range(ROUNDS):
+            bare += [stream.first_s for stream in asyncio.run(run(beside, AT_ONCE, each=5, spread_s=SPREAD_S)) if stream]
+            for stream in asyncio.run(run(through, AT_ONCE, each=5, spread_s=SPREAD_S)):
+                if stream and (done := stream.event("done")):
+                    timings = done["timings_ms"]
+                    assert isinstance(timings, dict)
+                    whole.append(stream.first_s)
+                    aside.append(stream.first_s - sum(timings.get(name, 0) for name in ("embed", "search")) / 1e3)
+        on.end(api)
+        found = [[quantile_ms(times, share) for share in SHARES] for times in (bare, whole, aside)]
+        more = [a - b for a, b in zip(found[2], found[0], strict=True)]
+        what = "searching" if searched else "passages cached"
+        for row, times in (
+            (f"{what}: first token, asked directly", found[0]),
+            (f"{what}: through the API", found[1]),
+            (f"{what}: through the API, retrieval aside", found[2]),
+        ):
+            rows.append({"what": row} | dict(zip(names, times, strict=True)))
+        rows.append(
+            {"what": f"{what}: added"} | dict(zip(names, more, strict=True)) | {"bar": "p50 under 5 ms, p99 under 15 ms"}
+        )
+    return rows
 
 
 def many(on: Ground, asked: list[str], key: str, *, minutes: float) -> list[Row]:
@@ -191,7 +209,7 @@ def many(on: Ground, asked: list[str], key: str, *, minutes: float) -> list[Row]
 
         watching = asyncio.create_task(watch())
         while time.perf_counter() < ends:
-            found.extend(await run(side, MANY, each=3))
+            found.extend(await run(side, MANY, each=3, spread_s=2 * SPREAD_S))
         watching.cancel()
 
     asyncio.run(go())

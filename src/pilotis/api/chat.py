@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,9 @@ from pilotis.errors import Invalid, NotFound
 from pilotis.online import answer as road
 from pilotis.ports import trace
 from pilotis.rag.history import Turn, follow
+
+if TYPE_CHECKING:
+    from starlette.types import Send
 
 MODEL = "pilotis"
 """The model that answers from all documents of a business unit; `pilotis/COLLECTION` answers from one collection."""
@@ -149,22 +152,17 @@ async def chat(request: Request, caller: Caller) -> Response:
         with_usage=bool(options.include_usage),
     )
     with_notes = body.pilotis is None or body.pilotis.footnotes
-    events = road.answer(asked, app.env, app.plan, app.service.deps)
-    try:
-        if asked.streamed:
-            begun = await _begun(events)
-            pieces = _pieces(begun, events, reply, notes_too=with_notes, most=body.most)
-            return EventStream(_frames(pieces, request.scope["request_id"]))
-        async with aclosing(events):
-            async for step in events:
-                if isinstance(step, road.Done):
-                    cost = plain(step.answer.receipt.cost_eur)
-                    whole = reply.whole(step.answer, footnotes=with_notes, most=body.most)
-                    return json_response(whole, headers={"x-rag-cost-eur": cost})
-    except NotFound:
-        if body.model != MODEL and asked.collection is not None:
-            raise _no_model(body.model) from None
-        raise
+    most = min(body.most or app.env.tok_out_max, app.env.tok_out_max)
+    events = _events(body.model, road.answer(asked, app.env, app.plan, app.service.deps))
+    if asked.streamed:
+        pieces = _pieces(events, reply, notes_too=with_notes, most=most)
+        return ChatStream(_frames(pieces, request.scope["request_id"]))
+    async with aclosing(events):
+        async for step in events:
+            if isinstance(step, road.Done):
+                cost = plain(step.answer.receipt.cost_eur)
+                whole = reply.whole(step.answer, footnotes=with_notes, most=most)
+                return json_response(whole, headers={"x-rag-cost-eur": cost})
     raise AssertionError("the road of a question ends with Done or an error")
 
 
@@ -233,7 +231,7 @@ def _check(body: ChatBody) -> None:
     form = body.response_format.get("type") if isinstance(body.response_format, dict) else body.response_format
     if body.n not in {None, 1}:
         raise Unfit(f"n is {body.n}; there is one answer to a question", param="n", remedy="leave it out")
-    if form not in {None, "text"}:
+    if form not in (None, "text"):
         raise Unfit(f"an answer is text, not {str(form)[:50]!r}", param="response_format", remedy="leave it out")
     if body.audio is not None or (body.modalities and body.modalities != ["text"]):
         raise Unfit("an answer is text, not audio", param="audio", remedy="leave 'audio' and 'modalities' out")
@@ -257,7 +255,8 @@ def _turns(messages: list[dict[str, Any]]) -> list[Turn]:
             raise Unfit(
                 f"message {position} calls a tool; this service knows none", param=f"{where}.tool_calls", remedy="leave it out"
             )
-        text = _text(message.get("content"), f"{where}.content")
+        silent = role == "assistant" and message.get("content") is None  # as clients send back what had no text
+        text = "" if silent else _text(message.get("content"), f"{where}.content")
         if spoken := SPOKEN[role]:
             turns.append((spoken, text))
     return turns
@@ -290,30 +289,49 @@ def _part(part: Any, where: str) -> str:
             raise Unfit(f"{where} holds a part that is no text", param=where, remedy='send {"type": "text", "text": "..."}')
 
 
-async def _begun(events: AsyncGenerator[road.Event, None]) -> list[road.Event]:
-    """The events up to the first word: a writer that fails before it can still be told with a status, which clients try again."""
-    begun: list[road.Event] = []
-    async for step in events:
-        begun.append(step)
-        if not isinstance(step, road.Passages):
-            break
-    return begun
+class ChatStream(EventStream):
+    """Begins with its first piece: what fails before is told by a status, which clients act upon.
+
+    Whoever leaves until then is noticed as well: a model may think for long before its first word.
+    """
+
+    async def _pump(self, send: Send) -> None:
+        async with aclosing(self.events):
+            first = await anext(self.events)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            async for chunk in self.events:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _events(model_id: str, events: AsyncGenerator[road.Event, None]) -> AsyncGenerator[road.Event, None]:
+    """The same; a collection that is named as a model, and is not there, is no model."""
+    async with aclosing(events):
+        try:
+            async for step in events:
+                yield step
+        except NotFound:
+            if model_id == MODEL:
+                raise
+            raise _no_model(model_id) from None
 
 
 async def _pieces(
-    begun: list[road.Event], events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool, most: int | None
+    events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool, most: int
 ) -> AsyncGenerator[bytes, None]:
+    """Nothing before the first word, then who speaks, and what is said."""
+    begun = False
     async with aclosing(events):
-        yield reply.delta({"role": "assistant", "content": "", "refusal": None})
-        for step in begun:
-            for piece in _piece(step, reply, notes_too=notes_too, most=most):
-                yield piece
         async for step in events:
             for piece in _piece(step, reply, notes_too=notes_too, most=most):
+                if not begun:
+                    yield reply.delta({"role": "assistant", "content": "", "refusal": None})
+                    begun = True
                 yield piece
 
 
-def _piece(step: road.Event, reply: Reply, *, notes_too: bool, most: int | None) -> list[bytes]:
+def _piece(step: road.Event, reply: Reply, *, notes_too: bool, most: int) -> list[bytes]:
     match step:
         case road.Token(text=text):
             return [reply.delta({"content": text})]
@@ -326,11 +344,15 @@ def _piece(step: road.Event, reply: Reply, *, notes_too: bool, most: int | None)
 
 
 async def _frames(pieces: AsyncGenerator[bytes, None], request_id: str) -> AsyncGenerator[bytes, None]:
+    begun = False
     async with aclosing(pieces):
         try:
             async for piece in pieces:
                 yield piece
+                begun = True
         except Exception as error:  # the status line is gone: the error travels as the last event instead
+            if not begun:
+                raise
             status, code, detail, remedy = describe(error, request_id)
             trace.current().root.note({genai.CODE: code})
             broken = {"detail": detail, "remedy": remedy, "code": code, "id": request_id, **limit_of(error)}

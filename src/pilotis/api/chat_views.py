@@ -25,7 +25,7 @@ class Reply:
     """As the request named it."""
     with_usage: bool = False
 
-    def whole(self, answer: Answer, *, footnotes: bool, most: int | None) -> dict[str, Any]:
+    def whole(self, answer: Answer, *, footnotes: bool, most: int) -> dict[str, Any]:
         text = answer.text + (notes(answer) if footnotes else "")
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(answer, most)}
@@ -85,9 +85,9 @@ def usage_view(answer: Answer) -> dict[str, Any]:
     }
 
 
-def finish_reason(answer: Answer, most: int | None) -> str:
-    """`length` where the writer used every token that the request allowed."""
-    return "length" if most is not None and usage_view(answer)["completion_tokens"] >= most else "stop"
+def finish_reason(answer: Answer, most: int) -> str:
+    """`length` where the writer used every token it was allowed: whether it had more to say nobody knows."""
+    return "length" if usage_view(answer)["completion_tokens"] >= most else "stop"
 
 
 def notes(answer: Answer) -> str:

@@ -41,7 +41,10 @@ _SAID_OTHERWISE = frozenset({"type", "title", "status", "code", "detail", "remed
 
 
 def error(status: int, problem: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The status and the body for a problem: what is not valid is 400, as these clients know it. What OpenAI has no word for (whose limit, when it resets) stands beside its fields."""
+    """The status and the body for a problem: what is not valid is 400, as these clients know it.
+
+    What OpenAI has no word for (whose limit, when it resets) stands beside its fields.
+    """
     code = problem["code"]
     told = {
         "message": ". ".join(part.rstrip(".") for part in (problem["detail"], problem.get("remedy")) if part),

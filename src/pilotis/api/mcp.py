@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
@@ -23,10 +24,10 @@ from pilotis.api.access import identify
 from pilotis.api.bodies import MAX_JSON_BYTES, Body, Text, TopK, Typed, read_bytes
 from pilotis.api.chat_views import notes
 from pilotis.api.edge import CLIENT_IP
-from pilotis.api.problems import count_limited, describe, headers_of, invalid_fields, limit_of
+from pilotis.api.problems import SHOWN_CHARACTERS, count_limited, describe, headers_of, invalid_fields, limit_of, shorten
 from pilotis.api.views import answer_view, document_view, encode, json_response, passages_view, plain
 from pilotis.derive import genai
-from pilotis.errors import PilotisError
+from pilotis.errors import Forbidden, PilotisError
 from pilotis.online import answer as road
 from pilotis.online.search import search as find
 from pilotis.ports import Right, trace
@@ -133,6 +134,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
+            _check_origin(request)
             await identify(request, *RIGHTS)
             body = await read_bytes(request)
         except (PilotisError, OSError) as error:
@@ -143,11 +145,30 @@ class Endpoint:
         await _serve(server, scope, _again(body, receive), send)
 
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Where a web page that calls may come from: this machine. `Host` is not looked at, since a rebound name has it agree."""
+
 RIGHTS: tuple[Right, ...] = ("ask", "ingest", "admin")
 """Whoever has any may look which tools there are."""
 
 route = Route("/mcp", Endpoint(), methods=["POST"], include_in_schema=False)
 """POST alone: without sessions there is nothing to listen to and nothing to end."""
+
+
+def _check_origin(request: Request) -> None:
+    """Raises Forbidden for the web page of another machine, as the protocol demands; programs that are no browser name no origin."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:  # such as half an IPv6 address
+        host = None
+    if host not in LOOPBACK:
+        raise Forbidden(
+            f"a page of {shorten(origin, SHOWN_CHARACTERS)!r} may not call this",
+            remedy="call from a program, or let the proxy in front vouch for the page and take the header 'origin' out",
+        )
 
 
 async def _serve(server: Server[Any], scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,7 +206,7 @@ async def _called(context: ServerRequestContext[Any], params: CallToolRequestPar
     model, work, _ = TOOLS[params.name]
     try:
         return _result(*await _whole(work(_read(model, params.arguments or {}), request)))
-    except (PilotisError, OSError) as error:
+    except Exception as error:  # whatever it is, `describe` tells no more than a stranger may know; the SDK would tell it all
         count_limited(request, error)
         return _result(*_told(error, request), is_error=True)
 

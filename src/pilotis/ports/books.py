@@ -104,7 +104,10 @@ class Outbox(Protocol):
         ...
 
     async def rejoin(self) -> float:
-        """Say again which holds this process has; return for how many seconds others may still have to."""
+        """Say again which holds this process has; return for how many seconds others may still have to.
+
+        Whatever `unconfirmed` gave to the caller before is in the ledger by now.
+        """
         ...
 
     async def seed(self, spent: Sequence[Spending], *, epoch: str, instance: str) -> bool:

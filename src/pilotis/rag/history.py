@@ -23,6 +23,11 @@ _OPENER = re.compile(
     r"(?:and|or|but|so|then|also|why not|what about|how about|what if|et|ou|mais|donc|alors|puis|aussi|quid|pourquoi pas|même chose)\b",
     re.IGNORECASE,
 )
+_WHOLE = re.compile(
+    r"(?:(?:what|who|where|when)(?: is| are|['’]s)|define|explain|qui est|qui sont|où est|où sont|c['’]est quoi|qu['’]est[- ]ce)\b",
+    re.IGNORECASE,
+)
+"""With which even three words ask something else: "What is Redis?"."""
 _POINTER = frozenset("it its them they those these cela ça celui-ci celle-ci ceux-ci celles-ci ceux celles".split())
 
 
@@ -55,8 +60,8 @@ def follow(turns: Sequence[Turn]) -> tuple[str, tuple[Turn, ...]]:
 def is_follow_up(text: str) -> bool:
     """Whether a question lacks what the one before said: of few words, short with an opener ("and", "et"), or pointing back ("it")."""
     words = [word for word in text.split() if any(character.isalnum() for character in word)]
-    if len(words) <= FEW_WORDS:
-        return True
     if len(words) <= OPENED_WORDS and _OPENER.match(text.strip()):
+        return True
+    if len(words) <= FEW_WORDS and not (len(words) == FEW_WORDS and _WHOLE.match(text.strip())):
         return True
     return len(words) <= POINTING_WORDS and any(word.strip("?!.,;:'’\"«»()").casefold() in _POINTER for word in words)

@@ -114,11 +114,11 @@ def test_one_euro_among_500_at_once(spend: Callable[..., tuple[Up, str]]) -> Non
     told = asyncio.run(ask_all(up, secret))
     spent_eur, requests = booked(up)
     assert set(told.answers) == {COST_EUR}
-    assert sum(told.answers) == spent_eur
-    assert requests == len(told.answers)
-    assert told.broken == 0
+    # On a machine without a core to spare a client may lose its connection: what it was about to be told is booked all the same.
+    assert len(told.answers) <= requests <= len(told.answers) + told.broken
+    assert spent_eur == requests * COST_EUR
     assert Decimal("0.90") <= spent_eur <= 1
-    assert told.refusals["budget_exceeded"] == AT_ONCE - len(told.answers)
+    assert told.refusals["budget_exceeded"] + told.broken == AT_ONCE - len(told.answers)
 
 
 @pytest.mark.skipif(

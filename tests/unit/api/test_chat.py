@@ -117,6 +117,7 @@ def test_what_changes_nothing_is_accepted(client: TestClient, stored: str, more:
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": [None]}, "response_format"),
         ({"modalities": ["text", "audio"]}, "audio"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),

@@ -107,3 +107,10 @@ def test_there_is_nothing_to_listen_to(client: TestClient) -> None:
 def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
     response = client.post("/mcp", content=b"x" * 300_000, headers=HEADERS | {"content-type": "application/json"})
     assert response.status_code == 413
+
+
+@pytest.mark.parametrize("sense", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"jsonrpc": "2.0"}', b"\xff"])
+@pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28", "x"])
+def test_what_makes_no_sense_is_refused_as_the_callers_fault(client: TestClient, sense: bytes, version: str) -> None:
+    headers = HEADERS | {"content-type": "application/json", "mcp-protocol-version": version}
+    assert 400 <= client.post("/mcp", content=sense, headers=headers).status_code < 500

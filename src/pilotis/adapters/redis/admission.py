@@ -88,10 +88,10 @@ class RedisAdmission:
 
     async def settle(self, hold: Hold, event: CostEvent, keep: Kept | None = None) -> None:
         till = self._till
-        if till.is_remembered(event.id):
+        if till.is_settled(event.id):
             return
         held = till.holds.pop(hold.id, None)
-        if hold.id in till.given_up or (held and hold.micro and held.expires_us < till.now_us()):
+        if till.is_stranded(event.id) or (held and hold.micro and held.expires_us < till.now_us()):
             till.remember(event, None)
             raise Transient(f"the hold of request {hold.id} is gone: its cost goes to the ledger", retry_after_s=0)
         one, payloads = _settlement(hold, event, keep, flight=held.flight if held else "", zone=self._env.timezone)
@@ -273,6 +273,7 @@ def _settlement(hold: Hold, event: CostEvent, keep: Kept | None, *, flight: str,
         "answer": answer or False,
         "passages": passages or False,
         "ttl_ms": jittered_ms(keep.ttl_s, hold.id),
+        "tags_ms": 2 * 1000 * min(keep.ttl_s, LONGEST_TTL_S),  # longer than whatever else it was cited in
         "documents": keep.documents,
         "at": microseconds(hold.at),
     }

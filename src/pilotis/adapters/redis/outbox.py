@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -28,6 +29,7 @@ class RedisOutbox:
     def __init__(self, till: Till) -> None:
         self._till = till
         self._pruned_us = 0
+        self._handed_over: tuple[asyncio.Task[Any] | None, frozenset[str]] = None, frozenset()
 
     async def lead(self, instance: str, *, ttl_s: float) -> bool:
         return bool(await self._till.script("lead", instance, int(ttl_s * 1000)))
@@ -45,7 +47,9 @@ class RedisOutbox:
     async def unconfirmed(self) -> Sequence[CostEvent]:
         """Those of counters that were lost since, and those whose settlement was not answered: the others are safe in the stream."""
         await self._till.refresh()
-        return self._till.stranded()
+        found = self._till.stranded()
+        self._handed_over = asyncio.current_task(), frozenset(event.id for event in found)
+        return found
 
     async def count(self, event: CostEvent, *, epoch: str) -> None:
         one = {
@@ -77,11 +81,13 @@ class RedisOutbox:
         return await self.epoch() is not None
 
     async def rejoin(self) -> float:
-        return await self._till.rejoin()
+        """Whoever got events from `unconfirmed` and calls this next has brought them all to the ledger."""
+        task, ended = self._handed_over
+        return await self._till.rejoin(ended if task is asyncio.current_task() else ())
 
     async def seed(self, spent: Sequence[Spending], *, epoch: str, instance: str) -> bool:
         sums = to_json([[one.scope, one.span.id, one.spent] for one in spent])
-        return bool(await self._till.script("seed", instance, epoch, sums))
+        return bool(await self._till.script("seed", instance, epoch, sums, self._till.joins))
 
     async def unseed(self) -> None:
         await self._till.wire.call("HDEL", self._till.meter, "epoch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -76,9 +77,12 @@ class Till:
         """Holds whose settlement failed: their cost goes to the ledger directly, and what becomes of the hold is decided there."""
         self.orphans: dict[str, str] = {}
         """Requests, with their flights, whose admission or release was not answered: they may hold money that nobody will settle."""
+        self.joins: bytes = b"0"
+        """How often processes had said that holds are settled in the ledger, when this one last said its own."""
         self._events: dict[str, tuple[CostEvent, tuple[int, int]]] = {}
         self._stranded: dict[str, tuple[CostEvent, float]] = {}
-        self._skew_us = 0
+        # Until Redis says its time, the clock of this machine has to do.
+        self._skew_us = (time.time_ns() - time.monotonic_ns()) // 1000
         self._trimmed: bytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._renew_at = 0.0
@@ -98,10 +102,10 @@ class Till:
 
     def now_us(self) -> int:
         """Redis' time as far as it is known here."""
-        return time.time_ns() // 1000 + self._skew_us
+        return time.monotonic_ns() // 1000 + self._skew_us
 
     def tell_time(self, told: bytes | str) -> None:
-        self._skew_us = int(told) - time.time_ns() // 1000
+        self._skew_us = int(told) - time.monotonic_ns() // 1000
 
     def notice(self, epoch: bytes | None, trimmed: bytes | None) -> None:
         """Take in what a reply says of the counters. Others than before may not hold what this process has."""
@@ -131,16 +135,27 @@ class Till:
         """Events that a lost stream may have lost."""
         return [event for event, _ in self._stranded.values()]
 
-    def is_remembered(self, event_id: str) -> bool:
+    def is_settled(self, event_id: str) -> bool:
         return event_id in self._events
 
-    async def rejoin(self) -> float:
-        """Say again which holds this process has; return for how many seconds others may still have to."""
-        self._sweep()
+    def is_stranded(self, event_id: str) -> bool:
+        return event_id in self._stranded
+
+    async def rejoin(self, ended: Collection[str] = ()) -> float:
+        """Say again which holds this process has; return for how many seconds others may still have to.
+
+        Those `ended` are settled in the ledger, so that they need not be said where its sums are yet to be made.
+        """
+        ended = [id for id in ended if id in self.given_up]  # noqa: A001 - their own field
         mine = [held for held in (*self.holds.values(), *self.given_up.values()) if held.hold.micro > 0]
-        said = to_json([held.record(self.instance) for held in mine])
-        _, now, wait_us, epoch = await self.script("rejoin", said, int(GRACE_S * 1e6), int(FLIGHT_S * 1000))
+        said = to_json([held.record(self.instance) for held in mine if held.hold.id not in ended])
+        told = await self.script("rejoin", said, int(GRACE_S * 1e6), int(FLIGHT_S * 1000), *ended)
+        _, now, wait_us, epoch, self.joins = told
         self.tell_time(now)
+        if epoch and ended:
+            return await self.rejoin()
+        for each in ended:
+            self.given_up.pop(each, None)
         self._joined = epoch.decode() if epoch else None
         self.notice(epoch, None)
         return int(wait_us) / 1e6

@@ -74,22 +74,28 @@ local hold = {
   step = who.steps[level + 1] or who.steps[1], instance = who.instance, flight = flight,
 }
 
+-- What each scope has spent in each window, and what it holds; `wanted` is what it will hold.
+local wanted = {}
 if micro > 0 then
+  local found = places(hold)
+  local count = #found
+  for i = 1, count do
+    found[count + i] = 'h|' .. found[i]
+    found[i] = 's|' .. found[i]
+  end
+  local sums = call('HMGET', meter, unpack(found))
   local tight
-  for i, scope in ipairs(scopes(who)) do
-    for j, limit in ipairs(who.limits[i]) do
-      if limit >= 0 then
-        local place = scope .. '|' .. ask.spans[j]
-        local sums = call('HMGET', meter, 's|' .. place, 'h|' .. place)
-        local spent, waiting = tonumber(sums[1]) or 0, tonumber(sums[2]) or 0
-        if spent + micro > limit then
-          -- No hold that ends makes room here; the longest window last, so that it is the one that is named.
-          if not tight or not tight[1] or j >= tight[3] then tight = {true, i, j, spent, waiting, limit} end
-        elseif spent + waiting + micro > limit and not tight then
-          tight = {false, i, j, spent, waiting, limit}
-        end
-      end
+  for i = 1, count do
+    local scope, window = math.ceil(i / 3), (i - 1) % 3 + 1
+    local spent, waiting, limit = tonumber(sums[i]) or 0, tonumber(sums[count + i]) or 0, who.limits[scope][window]
+    if limit >= 0 and spent + micro > limit then
+      -- No hold that ends makes room here; of several windows the longest is named.
+      if not tight or not tight[1] or window >= tight[3] then tight = {true, scope, window, spent, waiting, limit} end
+    elseif limit >= 0 and spent + waiting + micro > limit and not tight then
+      tight = {false, scope, window, spent, waiting, limit}
     end
+    wanted[2 * i - 1] = found[count + i]
+    wanted[2 * i] = waiting + micro
   end
   if tight then
     return {'budget', whole(now), tight[2] - 1, tight[3] - 1, tight[4], tight[5], tight[6], micro}
@@ -111,7 +117,7 @@ if flight ~= '' then
   call('HINCRBY', prefix .. 'stats', 'misses|' .. who.bu, 1)
 end
 if micro > 0 then
-  add('h|', hold, micro)
+  call('HSET', meter, unpack(wanted))
   keep_hold(ask.id, hold)
   call('ZADD', prefix .. 'expiring', whole(now + ask.lasts), ask.id)
 end

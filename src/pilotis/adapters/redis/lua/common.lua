@@ -45,15 +45,18 @@ local function places(of)
   return found
 end
 
--- Add to what the scopes of a hold or of an event have spent ('s|') or hold ('h|'). What comes to nothing is not kept.
-local function add(kind, of, micro)
-  if micro == 0 then return end
-  local fields = places(of)
-  for i, place in ipairs(fields) do fields[i] = kind .. place end
+-- Add `held` to what the scopes of `of` hold and `spent` to what they have spent. What comes to nothing is not kept.
+local function add(of, held, spent)
+  local fields = {}
+  for i, place in ipairs(places(of)) do
+    if held ~= 0 then fields[#fields + 1] = 'h|' .. place end
+    if spent ~= 0 then fields[#fields + 1] = 's|' .. place end
+  end
+  if #fields == 0 then return end
   local found = call('HMGET', meter, unpack(fields))
   local set, gone = {}, {}
   for i, field in ipairs(fields) do
-    local sum = (tonumber(found[i]) or 0) + micro
+    local sum = (tonumber(found[i]) or 0) + (string.byte(field) == 104 and held or spent)
     if sum == 0 then
       gone[#gone + 1] = field
     else
@@ -79,11 +82,31 @@ local function land(flight, id)
   if flight and flight ~= '' and call('GET', prefix .. flight) == id then call('DEL', prefix .. flight) end
 end
 
-local function drop_hold(id, hold)
-  add('h|', hold, -hold.micro)
+-- Without giving the money back.
+local function forget_hold(id, hold)
   call('HDEL', prefix .. 'holds', id)
   call('ZREM', prefix .. 'expiring', id)
   land(hold.flight, id)
+end
+
+local function drop_hold(id, hold)
+  add(hold, -hold.micro, 0)
+  forget_hold(id, hold)
+end
+
+local function is_alike(one, other)
+  return one.bu == other.bu and one.plane == other.plane and one.key == other.key and one.spans[1] == other.spans[1]
+end
+
+-- What was spent takes the place of its hold, if it has one.
+local function spend(id, hold, of, micro)
+  if hold and is_alike(hold, of) then
+    add(hold, -hold.micro, micro)
+    forget_hold(id, hold)
+    return
+  end
+  if hold then drop_hold(id, hold) end
+  add(of, 0, micro)
 end
 
 -- Ids that were settled, so that twice is once. They are forgotten when their events have left the stream for ROLL_US, see remove.

@@ -1,4 +1,5 @@
--- A process says which holds it has: ARGV[3] is the list, ARGV[4] for how many microseconds others may still do the same.
+-- A process says which holds it has: ARGV[3] is the list, ARGV[4] for how many microseconds others may still do the same. ARGV[6..]
+-- are holds whose costs it brought to the ledger: the sums to come have them, and sums that were made before will not do.
 local epoch = standing()
 local wait = 0
 
@@ -30,13 +31,24 @@ for _, hold in ipairs(cjson.decode(ARGV[3])) do
       known.begun = true
       keep_hold(id, known)
     end
+  elseif hold.expires <= now then
+    -- Redis may have lost it as it ended, or after that: the ledger decides.
+    give_up(id)
   elseif not is_done(id) and not is_lost(id) and not is_given_up(id) then
     local expires = hold.expires
     hold.id, hold.expires = nil, nil
     keep_hold(id, hold)
     call('ZADD', prefix .. 'expiring', whole(expires), id)
-    if epoch then add('h|', hold, hold.micro) end
+    if epoch then add(hold, hold.micro, 0) end
     if hold.flight ~= '' then call('SET', prefix .. hold.flight, id, 'NX', 'PX', ARGV[5]) end
   end
 end
-return {'joined', whole(now), whole(wait), epoch}
+if not epoch and #ARGV > 5 then
+  for i = 6, #ARGV do
+    local hold = held(ARGV[i])
+    if hold then drop_hold(ARGV[i], hold) end
+    call('HDEL', prefix .. 'unclaimed', ARGV[i])
+  end
+  call('HINCRBY', meter, 'joins', 1)
+end
+return {'joined', whole(now), whole(wait), epoch, call('HGET', meter, 'joins') or '0'}

@@ -1,7 +1,8 @@
 -- The ledger's sums take the place of the counters, and requests are admitted again. ARGV[3] is the process, ARGV[4] the epoch,
--- ARGV[5] the sums: scope, span, micro-euros.
+-- ARGV[5] the sums: scope, span, micro-euros; ARGV[6] how often processes had said, before these were made, what they brought there.
 if call('GET', prefix .. 'leader') ~= ARGV[3] then return 0 end
 if (standing()) then return 0 end
+if (call('HGET', meter, 'joins') or '0') ~= ARGV[6] then return 0 end
 
 -- Holds that no living process has said again: those which had begun go to the ledger first.
 local left = call('HGETALL', prefix .. 'unclaimed')
@@ -32,7 +33,7 @@ end
 local holds = call('HVALS', prefix .. 'holds')
 for _, packed in ipairs(holds) do
   local hold = cmsgpack.unpack(packed)
-  add('h|', hold, hold.micro)
+  add(hold, hold.micro, 0)
 end
 call('HSET', meter, 'run', run, 'epoch', ARGV[4])
 return 1

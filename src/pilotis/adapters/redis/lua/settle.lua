@@ -14,29 +14,33 @@ end
 if not hold and is_done(one.event) then return {'done', whole(now), '', epoch, trimmed} end
 
 local place = call('XADD', prefix .. 'events', '*', 'event', ARGV[4])
-if hold then drop_hold(one.id, hold) end
-call('HDEL', prefix .. 'unclaimed', one.id)
 -- The counters are made from the ledger next, and the stream goes there before.
-if not epoch then return {'settled', whole(now), place, false, trimmed} end
+if not epoch then
+  if hold then drop_hold(one.id, hold) end
+  call('HDEL', prefix .. 'unclaimed', one.id)
+  return {'settled', whole(now), place, false, trimmed}
+end
 if one.micro > 0 then
   mark_done(one.event, place)
   if one.event ~= one.id then mark_done(one.id, place) end
 end
-add('s|', one, one.micro)
+spend(one.id, hold, one, one.micro)
 
 local keep = one.keep
 if keep and not is_stale(one.tag, keep.at, keep.documents) then
   local documents = cmsgpack.pack(keep.documents)
+  local stored = {}
   local function store(key, record, shown)
     call('HSET', key, 'record', record, 'shown', shown, 'cost', one.micro, 'at', whole(keep.at), 'documents', documents)
     call('PEXPIRE', key, keep.ttl_ms)
-    for _, document in ipairs(keep.documents) do
-      local tags = prefix .. 'doc:' .. one.tag .. ':' .. document
-      call('SADD', tags, key)
-      if call('PTTL', tags) < keep.ttl_ms then call('PEXPIRE', tags, keep.ttl_ms) end
-    end
+    stored[#stored + 1] = key
   end
   if keep.answer then store(cached('answer', one.tag, keep.answer), ARGV[5], ARGV[6]) end
   if keep.passages then store(cached('passages', one.tag, keep.passages), ARGV[7], '') end
+  for _, document in ipairs(keep.documents) do
+    local tags = prefix .. 'doc:' .. one.tag .. ':' .. document
+    call('SADD', tags, unpack(stored))
+    call('PEXPIRE', tags, keep.tags_ms)
+  end
 end
 return {'settled', whole(now), place, epoch, trimmed}
