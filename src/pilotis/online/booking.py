@@ -51,6 +51,8 @@ async def keep_books(
         while True:
             try:
                 moved = await books.turn()
+                meter.count("rag_holds_lost_total", books.lost)
+                books.lost = 0
                 meter.gauge("rag_outbox_events", await outbox.waiting())
                 pause_s = every_s
             except PilotisError as error:
@@ -134,6 +136,8 @@ class Books:
         self._instance, self._zone, self._announce = instance, zone, announce
         self._seen: str | None = None
         """The epoch of the last turn."""
+        self.lost = 0
+        """Holds moved since somebody last looked whose process died, and which count as spent."""
 
     async def turn(self) -> int:
         """One step on; return how many events were moved, BATCH where more are likely to wait."""
@@ -149,6 +153,7 @@ class Books:
             return 0
         batch = await self._outbox.read(limit=BATCH)
         await _move(batch, self._outbox, self._ledger, epoch=epoch)
+        self.lost += sum("lost" in event.usage for _, event in batch)
         return max(len(batch), await _count(self._outbox, self._ledger, epoch=epoch))
 
     async def reopen(self) -> None:

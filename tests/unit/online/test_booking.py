@@ -499,6 +499,7 @@ async def test_the_loop_outlives_whatever_fails_and_gauges_what_waits() -> None:
     await world.check(*ids)
     assert world.redis.leader is None
     assert list(meter.values.values()) == [[0]]
+    assert meter.total("rag_holds_lost_total") == 3  # of `full`: known, counted, died
 
 
 async def test_one_event_that_the_ledger_refuses_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
