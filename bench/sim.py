@@ -29,6 +29,8 @@ from granian.server.embed import Server
 
 BILLED: dict[str, dict[str, int]] = defaultdict(lambda: {"requests": 0, "input_tokens": 0, "output_tokens": 0, "left": 0})
 MOST_TOKENS, LONGEST_MS = 20_000, 600_000
+MOST_CONNECTIONS = 4096
+"""Granian serves 128 at once where nothing is said, and lets the others wait."""
 
 
 @lru_cache
@@ -181,6 +183,8 @@ def main() -> None:
         interface=Interfaces.ASGINL,
         http=HTTPModes.auto,
         websockets=False,
+        backlog=MOST_CONNECTIONS,
+        backpressure=MOST_CONNECTIONS,
         log_enabled=False,
     )
     asyncio.run(server.serve())

@@ -88,7 +88,8 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._ended and not self._ended.done():
-            self._ended.set_exception(error or ConnectionError("closed"))
+            after_s = time.perf_counter() - self._began_s
+            self._ended.set_exception(ConnectionError(f"closed after {after_s:.0f} s: {error or _reason(bytes(self._read))!r}"))
 
 
 @dataclass(frozen=True, slots=True)
