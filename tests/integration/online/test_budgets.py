@@ -109,6 +109,7 @@ def booked(up: Up) -> tuple[Decimal, int]:
     return Decimal(lines["answer"]["cost_eur"]), lines["answer"]["requests"]
 
 
+@pytest.mark.timeout(400)
 def test_one_euro_among_500_at_once(spend: Callable[..., tuple[Up, str]]) -> None:
     up, secret = spend()
     told = asyncio.run(ask_all(up, secret))
@@ -124,6 +125,7 @@ def test_one_euro_among_500_at_once(spend: Callable[..., tuple[Up, str]]) -> Non
 @pytest.mark.skipif(
     shutil.which("haproxy", path=os.defpath + ":/usr/sbin") is None, reason="haproxy is not installed: apt-get install haproxy"
 )
+@pytest.mark.timeout(400)
 def test_one_euro_among_four_processes_of_which_one_is_killed(spend: Callable[..., tuple[Up, str]]) -> None:
     up, secret = spend("--processes", "4")
     victim = up.pids("pilotis.api")[0]
