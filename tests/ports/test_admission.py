@@ -552,6 +552,19 @@ async def test_what_is_being_written_while_its_document_goes_is_not_kept(world: 
     assert (await money.cache.peek("legal", "a0"))[0]
 
 
+async def test_a_restarted_redis_keeps_nothing_of_before_whose_documents_it_may_have_forgotten(world: World) -> None:
+    money = await world.start()
+    hold = (await money.admission.admit(asks(answer_keys=KEYS))).hold
+    assert await money.cache.forget("legal", ["d2"]) == 0
+    await lose(world, money)
+    await world.seed(money)
+    await money.admission.settle(hold, cost(hold), kept())
+    assert (await money.cache.peek("legal", "a0"))[0] is None
+    later = (await money.admission.admit(asks("r2", answer_keys=KEYS))).hold
+    await money.admission.settle(later, cost(later), kept())
+    assert (await money.cache.peek("legal", "a0"))[0]
+
+
 async def test_not_found_ends_when_any_document_comes(world: World) -> None:
     money = await world.start()
     hold = (await money.admission.admit(asks())).hold

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
 from pilotis import __version__
-from pilotis.api import ask, chat, costs, docs, documents, health, keys, mcp, problems, search
+from pilotis.api import admin, ask, chat, costs, docs, documents, health, keys, mcp, problems, search
 from pilotis.api.dialect import OpenAIErrors
 from pilotis.api.edge import CLOSED_BY_CLIENT, COUNTED, Edge
 from pilotis.api.gate import Gate
@@ -68,7 +68,7 @@ def create_app(plan: Plan, env: Env, service: Service, *, gate: Gate | None = No
     app.state.looks = {}
     problems.install(app)
     chat.install(app)
-    for module in (ask, chat, search, documents, costs, keys, health, docs):
+    for module in (ask, chat, search, documents, costs, keys, admin, health, docs):
         app.include_router(module.router)
     app.router.routes.append(mcp.route)
     _describe(app)

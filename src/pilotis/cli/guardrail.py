@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pilotis.cli import output, session
-from pilotis.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pilotis.derive.plan import Env, Plan
-    from pilotis.ports import Deps, GuardState
+    from pilotis.ports import Deps
 
 app = typer.Typer(help="The guardrail on the cost of an answer: where it stands, and by hand.", no_args_is_help=True)
 
@@ -27,14 +26,10 @@ def status(ctx: typer.Context, last: Annotated[int, typer.Option(min=1, max=1000
     """Show the step of the service and of each business unit, what answers cost there, and the last moves."""
     options = output.options(ctx)
 
-    async def work(deps: Deps, _plan: Plan, env: Env) -> dict[str, Any]:
+    async def work(deps: Deps, _plan: Plan, env: Env) -> Mapping[str, Any]:
         from pilotis.control import guardrail
 
-        by = guardrail.rule(env)
-        states = await deps.guards.states()
-        now = datetime.now(UTC)
-        evidence = await deps.guards.evidence(now - by.window, states) if by else {}
-        return _document(env, states, evidence, await deps.guards.history(limit=last))
+        return await guardrail.standing(deps.guards, env, now=datetime.now(UTC), last=last)
 
     found = session.run(options, work)
     if options.json:
@@ -45,8 +40,8 @@ def status(ctx: typer.Context, last: Annotated[int, typer.Option(min=1, max=1000
 
 @app.command(epilog="pilotis --bu sales guardrail reset")
 def reset(ctx: typer.Context, everybody: Everybody = False) -> None:
-    """Go back to the full service, for one business unit (--bu) or for all. It may be tripped again by the next answers."""
-    _put(ctx, "full", everybody=everybody, reason="reset by hand")
+    """Bring the full service back, to one business unit (--bu) or to the service and all of them. It may be tripped again."""
+    _put(ctx, None, everybody=everybody)
 
 
 @app.command("set", epilog="pilotis guardrail set cache_only --all")
@@ -55,81 +50,46 @@ def set_step(
     step: Annotated[str, typer.Argument(help="A step by its name, such as compact_model, or by its number.")],
     everybody: Everybody = False,
 ) -> None:
-    """Serve one business unit (--bu), or all, at this step from now on; the guardrail goes on from there."""
-    _put(ctx, step, everybody=everybody, reason="set by hand")
+    """Serve one business unit (--bu), or the whole service, at this step; from there it recovers as if it had been tripped."""
+    _put(ctx, step, everybody=everybody)
 
 
-def _put(ctx: typer.Context, step: str, *, everybody: bool, reason: str) -> None:
+def _put(ctx: typer.Context, step: str | None, *, everybody: bool) -> None:
     options = output.options(ctx)
-    scope = "env" if everybody else f"bu:{options.bu}"
 
-    async def work(deps: Deps, _plan: Plan, env: Env) -> tuple[GuardState, str]:
+    async def work(deps: Deps, _plan: Plan, env: Env) -> dict[str, Any]:
         from pilotis.control import guardrail
 
-        level, name = _level(env, step)
-        now = datetime.now(UTC)
-        return await guardrail.put(deps.guards, scope, level, actor=getpass.getuser(), reason=reason, now=now), name
+        actor, now = getpass.getuser(), datetime.now(UTC)
+        if step is None and everybody:
+            moved = await guardrail.reset(deps.guards, actor=actor, now=now)
+        else:
+            scope, level = "env" if everybody else f"bu:{options.bu}", guardrail.step_of(env, step or "full")
+            reason = f"{'reset' if step is None else 'set'} by hand"
+            moved = [await guardrail.put(deps.guards, scope, level, actor=actor, reason=reason, now=now)]
+        found = await guardrail.standing(deps.guards, env, now=now, last=1)
+        scopes = {state.scope for state in moved}
+        return {"moved": [row for row in found["scopes"] if row["scope"] in scopes]}
 
-    state, name = session.run(options, work)
+    found = session.run(options, work)
     if options.json:
-        output.print_json({"scope": state.scope, "level": state.level, "step": name})
-    else:
-        output.out().print(f"{state.scope}: step {state.level}, {name}", markup=False)
-
-
-def _level(env: Env, step: str) -> tuple[int, str]:
-    from pilotis.derive.ladder import rungs
-
-    names = [rung.step for rung in rungs(env)]
-    if step.isdecimal() and int(step) < len(names):
-        return int(step), names[int(step)]
-    if step in names:
-        return names.index(step), step
-    raise Invalid(f"the ladder of env {env.name!r} has no step {step!r}", remedy=f"name one of: {', '.join(names)}")
-
-
-def _document(
-    env: Env, states: Sequence[GuardState], evidence: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    from pilotis.derive.ladder import rungs
-
-    names = [rung.step for rung in rungs(env)]
-    known = {state.scope: state for state in states}
-    scopes = []
-    for scope in dict.fromkeys(["env", *known, *evidence]):
-        state, seen = known.get(scope), evidence.get(scope)
-        level = min(state.level, len(names) - 1) if state else 0
-        mean = seen.cost_eur / seen.answers if seen and seen.answers else None
-        scopes.append(
-            {
-                "scope": scope,
-                "level": level,
-                "step": names[level],
-                "since": state.since if state else None,
-                "reason": state.reason if state else "",
-                "answers": seen.answers if seen else 0,
-                "mean_eur": mean,
-            }
-        )
-    return {
-        "env": env.name,
-        "threshold_eur": env.guardrail_eur_per_req,
-        "window_s": env.guardrail_window_s,
-        "min_sample": env.guardrail_min_sample,
-        "ladder": names,
-        "scopes": scopes,
-        "moves": [dict(move) for move in moves],
-    }
-
-
-def _show(found: dict[str, Any]) -> None:
-    console = output.out()
-    threshold = found["threshold_eur"]
-    if threshold is None:
-        console.print("the contract has no guardrail: write costs.guardrail_eur_per_req", markup=False)
+        output.print_json(found)
         return
+    for row in found["moved"]:
+        served = "" if row["step"] == row["in_force"] else f"; served at {row['in_force']}, where the whole service stands"
+        until = f", until {row['recovers_at']:%Y-%m-%d %H:%M:%S} at least" if row["recovers_at"] else ""
+        output.out().print(f"{row['scope']}: step {row['level']}, {row['step']}{until}{served}", markup=False)
+    if not found["moved"]:
+        output.out().print("everybody has the full service already", markup=False)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    threshold = found["threshold_eur"]
+    agreed = "no guardrail: write costs.guardrail_eur_per_req"
+    if threshold is not None:
+        agreed = f"at most {output.euros(threshold)} an answer over {found['window_s']} s, judged by {found['min_sample']}"
     output.table(
-        ("scope", "step", "since", "answers", "mean", "why"),
+        ("scope", "step", "since", "answers", "mean", "next step down", "why"),
         [
             (
                 one["scope"],
@@ -137,11 +97,12 @@ def _show(found: dict[str, Any]) -> None:
                 f"{one['since']:%Y-%m-%d %H:%M}" if one["since"] else "",
                 str(one["answers"]),
                 "" if one["mean_eur"] is None else output.euros(one["mean_eur"]),
+                f"{one['recovers_at']:from %H:%M:%S}" if one["recovers_at"] else "",
                 one["reason"],
             )
             for one in found["scopes"]
         ],
-        title=f"{found['env']}: at most {output.euros(threshold)} an answer over {found['window_s']} s",
+        title=f"{found['env']}: {agreed}",
     )
     if found["moves"]:
         output.table(
@@ -159,4 +120,4 @@ def _show(found: dict[str, Any]) -> None:
             ],
             title="last moves",
         )
-    console.print("the ladder: " + " > ".join(found["ladder"]), style="dim", markup=False)
+    output.out().print("the ladder: " + " > ".join(found["ladder"]), style="dim", markup=False)

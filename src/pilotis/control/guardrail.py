@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from pilotis.derive.ladder import rungs
 from pilotis.derive.plan import Env
-from pilotis.errors import PilotisError
+from pilotis.errors import Invalid, PilotisError
 from pilotis.ports import Evidence, Guards, GuardState, Meter
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ RECOVERED = Decimal("0.8")
 DWELLS_PER_WINDOW = 6
 LONGEST_DOUBLING = 4
 EVERY_S = 5.0
+LOOKS_PER_WINDOW = 240
+"""A look sums the answers of a window: a long window is not summed every few seconds."""
+LONGEST_PAUSE = timedelta(minutes=1)
 ACTOR = "guardrail"
 
 
@@ -44,6 +48,12 @@ class Rule:
         """How long a step lasts at least before a step down."""
         return self.window / DWELLS_PER_WINDOW
 
+    def recovers_at(self, state: GuardState) -> datetime | None:
+        """When the next step down may come at the earliest; None where nothing is left to recover from."""
+        if min(state.level, self.top) == 0:
+            return None
+        return state.since + self.dwell * (1 << min(state.trips, LONGEST_DOUBLING))
+
 
 def rule(env: Env) -> Rule | None:
     """The env's, None where its contract has no guardrail or leaves it no step."""
@@ -57,13 +67,21 @@ def rule(env: Env) -> Rule | None:
     )
 
 
+def untripped(env: Env) -> Rule:
+    """For an env without a guardrail: no answer is too dear, and a step that was taken before, or by a person, ends as any other."""
+    window = timedelta(seconds=env.guardrail_window_s)
+    return Rule(threshold_eur=Decimal("Infinity"), window=window, min_sample=env.guardrail_min_sample, top=len(rungs(env)) - 1)
+
+
 def advance(state: GuardState, evidence: Evidence, by: Rule, now: datetime) -> GuardState | None:
     """The next state, or None where it stays.
 
     One step up on a mean above the threshold, over a full sample gathered since the last move: each step is given the chance to
     help. One step down once the step has lasted, on a mean well below or for lack of answers: nothing is served from a step that
-    serves nothing, so only trying tells. Whoever is tripped again while recovering waits twice as long the next time (hysteresis,
-    with a bound), since at a cheaper step the mean is lower because of the step.
+    serves nothing, so only trying tells. Dear answers that come at a rate which fills the sample within a window are no lack of
+    answers: who asks once a minute would else be back at the full service before any step could be judged. Whoever is tripped
+    again while recovering waits twice as long the next time (hysteresis, with a bound), since at a cheaper step the mean is lower
+    because of the step.
     """
     level = min(state.level, by.top)
     sampled = evidence.answers >= by.min_sample
@@ -74,11 +92,11 @@ def advance(state: GuardState, evidence: Evidence, by: Rule, now: datetime) -> G
         again = state.recovering and now - state.since <= by.window
         reason = f"{evidence.answers} answers cost {_eur(mean)} on average, more than {_eur(by.threshold_eur)}"
         return _moved(state, level + 1, now, reason, recovering=False, trips=state.trips + again)
-    if level == 0:
+    recovers_at = by.recovers_at(state)
+    if recovers_at is None or now < recovers_at:
         return None
-    if now - state.since < by.dwell * 2 ** min(state.trips, LONGEST_DOUBLING):
-        return None
-    if sampled and mean > RECOVERED * by.threshold_eur:
+    fills = evidence.answers * by.window >= by.min_sample * (now - state.since)
+    if mean > RECOVERED * by.threshold_eur and (sampled or fills):
         return None
     reason = (
         f"{evidence.answers} answers cost {_eur(mean)} on average"
@@ -105,12 +123,17 @@ async def watch(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Look again and again until cancelled; only who `leads` moves anything. What fails is logged and tried again."""
-    by = rule(env)
+    by = rule(env) or untripped(env)
+    due = datetime.min.replace(tzinfo=UTC)
     meter.gauge("rag_guardrail_level", 0, scope="env")
     while True:
         try:
-            if by and await leads():
-                await look(guards, by, now=clock())
+            now = clock()
+            if now >= due and await leads():
+                await look(guards, by, now=now)
+                due = now + min(by.window / LOOKS_PER_WINDOW, LONGEST_PAUSE)
+                # A move whose word did not get through, or got lost with its process, is made up for.
+                await guards.announce()
             for state in await guards.states():
                 meter.gauge("rag_guardrail_level", state.level, scope=state.scope)
         except PilotisError as error:
@@ -153,6 +176,61 @@ async def put(guards: Guards, scope: str, level: int, *, actor: str, reason: str
     if not await guards.move(after, actor=actor, figures={}):
         raise PilotisError(f"the guardrail of {scope} was moved at the same moment", remedy="look again, and try again")
     return after
+
+
+async def reset(guards: Guards, *, actor: str, now: datetime) -> list[GuardState]:
+    """A person brings the full service back to everybody; return those that moved. Raises as `put` does."""
+    bent = [state.scope for state in await guards.states() if state.level]
+    return [await put(guards, scope, 0, actor=actor, reason="reset by hand", now=now) for scope in bent]
+
+
+def step_of(env: Env, name: str) -> int:
+    """The level of a step by its name, such as `compact_model`, or by its number. Raises Invalid for one that the ladder has not."""
+    names = [rung.step for rung in rungs(env)]
+    if name in names:
+        return names.index(name)
+    if name.isascii() and name.isdecimal() and int(name[:4]) < len(names):
+        return int(name[:4])
+    raise Invalid(f"the ladder of env {env.name!r} has no step {name!r}", remedy=f"name one of: {', '.join(names)}")
+
+
+async def standing(guards: Guards, env: Env, *, now: datetime, last: int = 10, bu: str | None = None) -> Mapping[str, Any]:
+    """Where every scope stands and why, what answers cost there, and the `last` moves, latest first.
+
+    With `bu` it is what that business unit may know: its own scope and, as `in_force`, the step at which it is served.
+    """
+    by = rule(env)
+    names = [rung.step for rung in rungs(env)]
+    states = {state.scope: state for state in await guards.states()}
+    evidence = await guards.evidence(now - by.window, list(states.values())) if by else {}
+    moves = await guards.history(limit=last, scope=None if bu is None else f"bu:{bu}")
+    of_env = states["env"].level if "env" in states else 0
+
+    def row(scope: str) -> dict[str, Any]:
+        state = states.get(scope) or GuardState(scope=scope, level=0, since=now)
+        seen = evidence.get(scope)
+        level, in_force = (min(level, len(names) - 1) for level in (state.level, max(state.level, of_env)))
+        return {
+            "scope": scope,
+            "level": level,
+            "step": names[level],
+            "in_force": names[in_force],
+            "since": state.since if scope in states else None,
+            "reason": state.reason,
+            "answers": seen.answers if seen else 0,
+            "mean_eur": seen.cost_eur / seen.answers if seen and seen.answers else None,
+            "recovers_at": (by or untripped(env)).recovers_at(state),
+        }
+
+    return {
+        "env": env.name,
+        "threshold_eur": env.guardrail_eur_per_req,
+        "window_s": env.guardrail_window_s,
+        "min_sample": env.guardrail_min_sample,
+        "ladder": names,
+        "scopes": [row(scope) for scope in (dict.fromkeys(["env", *states, *evidence]) if bu is None else [f"bu:{bu}"])],
+        "moves": [dict(move) for move in moves],
+    }
 
 
 def _moved(state: GuardState, level: int, now: datetime, reason: str, *, recovering: bool, trips: int) -> GuardState:

@@ -244,8 +244,8 @@ class Guards(Protocol):
         """Tell admission all levels again, as after a restart of Redis."""
         ...
 
-    async def history(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
-        """Moves, latest first: at, scope, from_level, to_level, actor, reason, figures."""
+    async def history(self, *, limit: int = 100, scope: str | None = None) -> Sequence[Mapping[str, Any]]:
+        """Moves, of one scope or of all, latest first: at, scope, from_level, to_level, actor, reason, figures."""
         ...
 
 

@@ -58,8 +58,8 @@ class MemoryGuards:
     async def announce(self) -> None:
         await self._told({state.scope: state.level for state in self._states.values()})
 
-    async def history(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
-        return self._history[::-1][:limit]
+    async def history(self, *, limit: int = 100, scope: str | None = None) -> Sequence[Mapping[str, Any]]:
+        return [move for move in self._history[::-1] if scope in {None, move["scope"]}][:limit]
 
     async def _told(self, levels: Mapping[str, int]) -> None:
         self.told.update(levels)

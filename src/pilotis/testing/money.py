@@ -226,7 +226,7 @@ class MemoryMoney:
         safe.held.clear()
         for put in safe.puts.values():
             self.safe.hold(put.hold, put.hold.micro)
-        safe.epoch = epoch
+        safe.epoch, safe.seeded = epoch, self._now()
         return True
 
     async def unseed(self) -> None:
@@ -279,7 +279,7 @@ class MemoryMoney:
 
     def _keep(self, hold: Hold, event: CostEvent, keep: Kept) -> None:
         safe, now = self.safe, self._now()
-        if safe.is_stale(event.bu, keep.documents, hold.at):
+        if (safe.seeded and hold.at <= safe.seeded) or safe.is_stale(event.bu, keep.documents, hold.at):
             return
 
         def entry(record: bytes, shown: bytes) -> Entry:

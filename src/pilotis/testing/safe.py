@@ -49,6 +49,7 @@ class Safe:
     """Whoever shares one shares one Redis. `lose` is its flush."""
 
     epoch: str | None = "epoch 0"
+    seeded: datetime | None = None
     spent: Counter[Place] = field(default_factory=Counter)
     held: Counter[Place] = field(default_factory=Counter)
     puts: dict[str, Put] = field(default_factory=dict)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotis.contract.presets import default
-from pilotis.control.guardrail import LONGEST_DOUBLING, Rule, advance, look, put, rule, watch
-from pilotis.derive.plan import derive
-from pilotis.errors import PilotisError, Transient
+from pilotis.control.guardrail import LONGEST_DOUBLING, Rule, advance, look, put, reset, rule, standing, step_of, watch
+from pilotis.derive.plan import Env, derive
+from pilotis.errors import Invalid, PilotisError, Transient
 from pilotis.ports import CostEvent, Evidence, GuardState
 from pilotis.testing.guards import MemoryGuards
 from pilotis.testing.online import MemoryMeter
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ENV = replace(
+    derive(default()).envs["dev"], guardrail_eur_per_req=Decimal("0.02"), ladder=("smaller_top_k", "cache_only", "refuse")
+)
 BY = Rule(threshold_eur=Decimal("0.02"), window=timedelta(hours=1), min_sample=50, top=5)
 DEAR, FAIR, CHEAP = Decimal("0.03"), Decimal("0.018"), Decimal("0.001")
 
@@ -68,6 +73,7 @@ def test_answers_that_cost_too_much_go_one_step_up_and_the_reason_has_the_figure
         (state(2, minutes_ago=9.9), seen(50, CHEAP)),  # a step lasts for a sixth of the window
         (state(2), seen(50, FAIR)),  # only just below: a step down would trip it again
         (state(2, minutes_ago=19, trips=1), seen(50, CHEAP)),  # tripped again before: twice as long
+        (state(1, minutes_ago=30), seen(25, DEAR)),  # in half an hour half of the sample: it will be judged
     ],
 )
 def test_it_stays_where_it_is(before: GuardState, evidence: Evidence) -> None:
@@ -79,7 +85,8 @@ def test_it_stays_where_it_is(before: GuardState, evidence: Evidence) -> None:
     [
         (state(2, minutes_ago=10), seen(50, CHEAP)),
         (state(4, minutes_ago=10), seen(0, CHEAP)),  # the caches alone answer: no evidence can come
-        (state(5, minutes_ago=10), seen(3, DEAR)),
+        (state(5, minutes_ago=10), seen(3, DEAR)),  # admitted before everybody knew of the step
+        (state(1, minutes_ago=30), seen(24, DEAR)),  # a window will not be enough to judge it
         (state(2, minutes_ago=20, trips=1), seen(50, CHEAP)),
         (state(2, minutes_ago=10 * 2**LONGEST_DOUBLING, trips=99), seen(50, CHEAP)),
     ],
@@ -136,15 +143,36 @@ def test_silence_brings_back_the_full_service(level: int, trips: int) -> None:
 
 
 @given(
-    st.integers(50, 500), st.decimals(0, Decimal("0.1"), places=4), st.decimals(0, Decimal("0.1"), places=4), st.integers(0, 5)
+    st.integers(0, 500),
+    st.decimals(0, Decimal("0.1"), places=4),
+    st.decimals(0, Decimal("0.1"), places=4),
+    st.integers(0, 5),
+    st.integers(0, 120),
 )
-def test_dearer_answers_never_lead_to_a_lower_step(answers: int, one: Decimal, other: Decimal, level: int) -> None:
+def test_dearer_answers_never_lead_to_a_lower_step(
+    answers: int, one: Decimal, other: Decimal, level: int, minutes_ago: int
+) -> None:
     cheaper, dearer = sorted((one, other))
+    before = state(level, minutes_ago=minutes_ago)
 
     def level_after(each: Decimal) -> int:
-        return (advance(state(level), seen(answers, each), BY, NOW) or state(level)).level
+        return (advance(before, seen(answers, each), BY, NOW) or before).level
 
     assert level_after(cheaper) <= level_after(dearer)
+
+
+def test_who_asks_seldom_gets_to_the_step_that_helps() -> None:
+    """One question a minute, and a sample of 50: nobody is judged twice within the time a step lasts at least."""
+    costs = {0: DEAR, 1: DEAR, 2: FAIR, 3: CHEAP, 4: CHEAP, 5: CHEAP}
+    current, since, highest = state(0), 0, 0
+    for minute in range(1, 301):
+        answers = min(minute - since, 60)
+        after = advance(current, seen(answers, costs[current.level]), BY, NOW + timedelta(minutes=minute))
+        if after:
+            current, since = after, minute
+        highest = max(highest, current.level)
+    assert highest == 2
+    assert current.level == 2
 
 
 async def test_each_business_unit_is_judged_by_itself_and_each_move_is_in_the_audit() -> None:
@@ -188,6 +216,49 @@ async def test_a_person_may_decide_too() -> None:
     assert [(line["actor"], line["to_level"]) for line in await guards.history()] == [("ada", 0), ("ada", 3)]
 
 
+async def test_a_reset_brings_everybody_back() -> None:
+    guards = MemoryGuards()
+    for scope, level in (("env", 2), ("bu:sales", 3), ("bu:legal", 0)):
+        await put(guards, scope, level, actor="ada", reason="set by hand", now=NOW)
+    assert {one.scope for one in await reset(guards, actor="bob", now=NOW)} == {"env", "bu:sales"}
+    assert guards.told == {"env": 0, "bu:sales": 0, "bu:legal": 0}
+    assert {line["actor"] for line in await guards.history(limit=2)} == {"bob"}
+    assert await reset(guards, actor="bob", now=NOW) == []
+
+
+def test_a_step_has_a_name_and_a_number() -> None:
+    assert [step_of(ENV, name) for name in ("full", "smaller_top_k", "refuse", "0", "2")] == [0, 1, 3, 0, 2]
+    for name in ("", "4", "-1", "²", "٣", "9" * 5000, "no_rerank", "Full"):
+        with pytest.raises(Invalid, match="the ladder of env 'dev' has no step"):
+            step_of(ENV, name)
+
+
+async def test_where_everybody_stands() -> None:
+    guards = MemoryGuards([event(n, NOW - timedelta(minutes=5), DEAR) for n in range(60)])
+    await look(guards, replace(BY, top=3), now=NOW)
+    await put(guards, "bu:legal", 2, actor="ada", reason="set by hand", now=NOW)
+    guards.events += [event(n, NOW + timedelta(seconds=1), CHEAP) for n in range(4)]
+    found = await standing(guards, ENV, now=NOW + timedelta(seconds=2), last=1)
+    assert (found["threshold_eur"], found["ladder"]) == (
+        Decimal("0.02"),
+        ["full", "smaller_top_k", "cache_only", "refuse"],
+    )
+    rows = {row["scope"]: row for row in found["scopes"]}
+    assert rows.keys() == {"env", "bu:sales", "bu:legal"}
+    assert (rows["bu:sales"]["level"], rows["bu:sales"]["answers"], rows["bu:sales"]["mean_eur"]) == (1, 4, CHEAP)
+    assert rows["bu:legal"]["step"] == rows["bu:legal"]["in_force"] == "cache_only"
+    assert rows["bu:legal"]["recovers_at"] == NOW + timedelta(minutes=10)
+    assert [move["scope"] for move in found["moves"]] == ["bu:legal"]
+
+    mine = await standing(guards, ENV, now=NOW, bu="other")
+    (row,) = mine["scopes"]
+    assert (row["scope"], row["step"], row["in_force"], row["answers"], row["mean_eur"]) == (
+        *("bu:other", "full", "smaller_top_k"),
+        *(0, None),
+    )
+    assert mine["moves"] == [], "what others do is not told"
+
+
 async def test_a_person_who_was_overtaken_is_told() -> None:
     class Overtaken(MemoryGuards):
         async def move(self, state: GuardState, *, actor: str, figures: object) -> bool:
@@ -210,7 +281,8 @@ async def test_the_watch_outlives_what_fails_and_only_the_leader_moves() -> None
             raise Transient("away")
         return turns > 2
 
-    task = asyncio.create_task(watch(guards, meter, env, leads=leads, every_s=0.001, clock=lambda: NOW))
+    times = (NOW + timedelta(seconds=15 * n) for n in itertools.count())
+    task = asyncio.create_task(watch(guards, meter, env, leads=leads, every_s=0.001, clock=lambda: next(times)))
     async with asyncio.timeout(2):
         while turns < 5:  # noqa: ASYNC110 - the loop tells nobody what it does
             await asyncio.sleep(0.001)
@@ -218,6 +290,73 @@ async def test_the_watch_outlives_what_fails_and_only_the_leader_moves() -> None
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert meter.values["rag_guardrail_level", (("scope", "env"),)] == [1]
+
+
+async def watched(guards: MemoryGuards, env: Env, *, moments: list[datetime]) -> None:
+    """Let it look once at each of these moments."""
+    left = iter(moments)
+    done = asyncio.Event()
+
+    def clock() -> datetime:
+        moment = next(left, None)
+        if moment is None:
+            done.set()
+        return moment or datetime.min.replace(tzinfo=UTC)
+
+    async def leads() -> bool:
+        return True
+
+    task = asyncio.create_task(watch(guards, MemoryMeter(), env, leads=leads, every_s=0, clock=clock))
+    async with asyncio.timeout(5):
+        await done.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_what_admission_was_not_told_is_told_with_the_next_look() -> None:
+    admission: dict[str, int] = {}
+    is_away = True
+
+    async def tell(levels: Mapping[str, int]) -> None:
+        nonlocal is_away
+        if is_away:
+            is_away = False
+            raise Transient("Redis does not answer")
+        admission.update(levels)
+
+    guards = MemoryGuards(tell=tell)
+    with pytest.raises(Transient):
+        await put(guards, "env", 2, actor="ada", reason="set by hand", now=NOW)
+    assert admission == {}
+    await watched(guards, ENV, moments=[NOW])
+    assert admission == {"env": 2}
+
+
+async def test_a_long_window_is_not_summed_every_few_seconds() -> None:
+    class Counting(MemoryGuards):
+        looks = 0
+
+        async def evidence(self, since: datetime, states: Sequence[GuardState]) -> Mapping[str, Evidence]:
+            self.looks += 1
+            return await super().evidence(since, states)
+
+    every_5_s = [NOW + timedelta(seconds=5 * n) for n in range(13)]
+    for window_s, looks in ((60, 13), (3600, 5), (31 * 86_400, 2)):
+        guards = Counting()
+        await watched(guards, replace(ENV, guardrail_window_s=window_s), moments=every_5_s)
+        assert guards.looks == looks
+
+
+async def test_without_a_guardrail_nobody_trips_and_whoever_was_bent_recovers() -> None:
+    guards = MemoryGuards([event(n, NOW + timedelta(minutes=n), Decimal(9)) for n in range(60)])
+    await put(guards, "env", 2, actor="guardrail", reason="dear", now=NOW)
+    env = replace(ENV, guardrail_eur_per_req=None)
+    await watched(guards, env, moments=[NOW + timedelta(minutes=n) for n in range(60)])
+    (now,) = await guards.states()
+    assert now.level == 0
+    found = await standing(guards, env, now=NOW)
+    assert (found["threshold_eur"], found["scopes"][0]["step"]) == (None, "full")
 
 
 def test_an_env_without_a_threshold_has_no_guardrail() -> None:

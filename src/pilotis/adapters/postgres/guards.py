@@ -57,7 +57,8 @@ class PostgresGuards:
     async def announce(self) -> None:
         await self._tell({state.scope: state.level for state in await self.states()})
 
-    async def history(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+    async def history(self, *, limit: int = 100, scope: str | None = None) -> Sequence[Mapping[str, Any]]:
+        fields = {"env": self._env, "limit": limit, "scope": scope}
         async with translated(), self._pool.connection() as connection:
             rows = connection.cursor(row_factory=dict_row)
-            return await (await rows.execute(_SQL["history"], {"env": self._env, "limit": limit})).fetchall()
+            return await (await rows.execute(_SQL["history"], fields)).fetchall()

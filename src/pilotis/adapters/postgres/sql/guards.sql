@@ -20,15 +20,25 @@ SELECT %(since)s, %(env)s, %(scope)s, (SELECT level FROM before), %(level)s, %(a
 RETURNING n
 
 -- name: history
-SELECT at, scope, from_level, to_level, actor, reason, figures FROM guardrail_move WHERE env = %(env)s ORDER BY n DESC LIMIT %(limit)s
+SELECT at, scope, from_level, to_level, actor, reason, figures
+FROM guardrail_move
+WHERE env = %(env)s AND (%(scope)s::text IS NULL OR scope = %(scope)s)
+ORDER BY n DESC
+LIMIT %(limit)s
 
 -- name: evidence
-SELECT coalesce('bu:' || bu, 'env'), count(*), sum(cost_eur)
-FROM ledger
-LEFT JOIN unnest(%(scopes)s::text[], %(sinces)s::timestamptz[]) AS moved(scope, since) ON moved.scope = 'bu:' || bu
-WHERE env = %(env)s AND plane = 'online' AND kind = 'answer' AND at >= greatest(%(since)s, moved.since)
-GROUP BY bu
+-- Read once, by the index on time: the window is bounded before each scope's own beginning is looked at.
+WITH seen AS (
+    SELECT ledger.bu,
+           count(*) FILTER (WHERE at >= greatest(%(since)s, moved.since)) AS answers,
+           sum(cost_eur) FILTER (WHERE at >= greatest(%(since)s, moved.since)) AS cost_eur,
+           count(*) FILTER (WHERE at >= %(env_since)s) AS env_answers,
+           sum(cost_eur) FILTER (WHERE at >= %(env_since)s) AS env_cost_eur
+    FROM ledger
+    LEFT JOIN unnest(%(scopes)s::text[], %(sinces)s::timestamptz[]) AS moved(scope, since) ON moved.scope = 'bu:' || ledger.bu
+    WHERE at >= %(since)s AND env = %(env)s AND plane = 'online' AND kind = 'answer'
+    GROUP BY ledger.bu, moved.since
+)
+SELECT 'bu:' || bu, answers, cost_eur FROM seen WHERE answers > 0
 UNION ALL
-SELECT 'env', count(*), coalesce(sum(cost_eur), 0)
-FROM ledger
-WHERE env = %(env)s AND plane = 'online' AND kind = 'answer' AND at >= greatest(%(since)s, %(env_since)s)
+SELECT 'env', coalesce(sum(env_answers), 0)::bigint, coalesce(sum(env_cost_eur), 0) FROM seen

@@ -1,7 +1,7 @@
 -- What all scripts share. KEYS[1] is the meter; the names of the other keys follow from it, all in the slot of its hash tag.
 -- ARGV[1] is the run id of the server as its connection learned it, ARGV[2] microseconds that a test adds to the clock.
 --
--- meter      hash   run, epoch: set by seed; without them, or in another run of the server, nobody is admitted
+-- meter      hash   run, epoch, seeded: set by seed; without them, or in another run of the server, nobody is admitted
 --                   s|SCOPE|SPAN spent, h|SCOPE|SPAN held, in micro-euros; g|SCOPE level of the guardrail
 --                   trimmed: the place in the stream up to which events were removed
 -- holds      hash   id -> packed record; expiring: sorted set of their ids by when they end

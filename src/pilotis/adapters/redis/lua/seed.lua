@@ -35,5 +35,5 @@ for _, packed in ipairs(holds) do
   local hold = cmsgpack.unpack(packed)
   add(hold, hold.micro, 0)
 end
-call('HSET', meter, 'run', run, 'epoch', ARGV[4])
+call('HSET', meter, 'run', run, 'epoch', ARGV[4], 'seeded', whole(now))
 return 1

@@ -27,7 +27,8 @@ end
 spend(one.id, hold, one, one.micro)
 
 local keep = one.keep
-if keep and not is_stale(one.tag, keep.at, keep.documents) then
+-- What was admitted before the counters were made is not kept: with them it may have been lost which of its documents went meanwhile.
+if keep and keep.at > (tonumber(call('HGET', meter, 'seeded')) or 0) and not is_stale(one.tag, keep.at, keep.documents) then
   local documents = cmsgpack.pack(keep.documents)
   local stored = {}
   local function store(key, record, shown)
