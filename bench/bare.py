@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from pilotis import wiring
 from pilotis.api.gate import Gate
-from pilotis.api.serve import serve
+from pilotis.api.serve import run, serve
 from question import connect, parts
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     alone.add_argument("--seconds", type=float, default=5)
     given = options.parse_args()
     if given.kind == "post":
-        asyncio.run(serve(app, Gate(1000), host="127.0.0.1", port=given.port, drain_s=1))
+        run(serve(app, Gate(1000), host="127.0.0.1", port=given.port, drain_s=1))
     else:
         asked = [json.loads(line)["question"] for line in given.questions.read_text().splitlines()]
         print(json.dumps(asyncio.run(run_parts(asked, workers=given.workers, seconds=given.seconds))))

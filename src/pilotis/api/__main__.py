@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from pilotis import wiring
 from pilotis.api.app import create_app
 from pilotis.api.gate import Gate
-from pilotis.api.serve import Tls, serve
+from pilotis.api.serve import Tls, run, serve
 from pilotis.api.warm import warm
 from pilotis.derive.plan import Env, Plan
 from pilotis.embedded import Addresses
@@ -30,7 +29,7 @@ def main() -> int:
         settings = wiring.settings()
         plan, env = wiring.load_plan(settings)
         with wiring.stack(settings, plan, env) as addresses:
-            asyncio.run(_serve(settings, plan, env, addresses, given))
+            run(_serve(settings, plan, env, addresses, given))
     except PilotisError as error:
         sys.stderr.write(f"{error.message}\n" + (f"→ {error.remedy}\n" if error.remedy else ""))
         return 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
-from uuid import uuid4
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,7 +76,7 @@ class Edge:
         if scope["method"] == "HEAD":
             # As RFC 9110 wants: wherever GET is possible HEAD is too. The server sends no body then.
             scope = {**scope, "method": "GET"}
-        scope["request_id"] = uuid4().hex
+        scope["request_id"] = secrets.token_hex(16)
         scope[CLIENT_IP] = client_ip(scope, self.hops)
         task = asyncio.current_task()
         assert task is not None

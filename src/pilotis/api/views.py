@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from fastapi import Response
 from pydantic_core import to_json
 
 from pilotis.api.problems import encodable
+from pilotis.online.events import Citation
 
 if TYPE_CHECKING:
     from pilotis.online.events import Answer, Receipt
@@ -23,7 +24,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "found": answer.found,
         "language": answer.language,
-        "citations": [asdict(citation) for citation in answer.citations],
+        "citations": [{name: getattr(citation, name) for name in _CITED} for citation in answer.citations],
         **receipt_view(answer.receipt),
         "timings_ms": answer.timings_ms,
         "env": answer.env,
@@ -79,6 +80,9 @@ _SHOWN = (
     *("passage_id", "document_id", "document", "collection", "title", "headings", "page"),
     *("start", "end", "language", "text", "score", "dense", "lexical"),
 )
+
+
+_CITED = tuple(field.name for field in fields(Citation))
 
 
 def _encodable(value: Any) -> Any:

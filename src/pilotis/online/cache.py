@@ -6,7 +6,6 @@ made from a document goes when the document goes (`ports.Cache.forget`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from decimal import Decimal
@@ -23,7 +22,7 @@ from pilotis.online.events import Answer, Citation, Receipt, Step
 from pilotis.ports import Deps, Hit, Kept
 from pilotis.rag.question import Question
 
-FORM = 1
+FORM = 2
 """Of keys and records: raise it when either changes, and what older versions kept is no longer found."""
 
 CHUNK_WORDS = 12
@@ -180,4 +179,5 @@ def _with(base: Any, rest: bytes) -> str:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    """JSON in the order given: what has no order of its own is sorted by whoever gives it."""
+    return to_json(value)
