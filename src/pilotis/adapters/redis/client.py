@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 1.0
 """For a connection, and for each reply."""
+TURNS = 5
+"""Of the event loop, after the time is up: the process may have been busy, and the reply lie in its socket."""
 AWAY_S = 1.0
 """How long a Redis that could not be reached is left alone: calls fail at once meanwhile."""
 
@@ -163,6 +165,7 @@ class _Line:
         self._out: list[tuple[str | bytes | int, ...]] = []
         self._writing: asyncio.Task[None] | None = None
         self._suspect: asyncio.Future[Any] | None = None
+        self._turns_left = 0
         self._closed = False
         self._watch: asyncio.TimerHandle | None = None
         self._reading = self._loop.create_task(self._read())
@@ -241,8 +244,12 @@ class _Line:
         if self._loop.time() < deadline:
             self._watch = self._loop.call_at(deadline, self._look)
         elif oldest is not self._suspect:
-            self._suspect = oldest
+            self._suspect, self._turns_left = oldest, TURNS
             self._watch = self._loop.call_later(self._timeout_s / 10, self._look)
+        elif self._turns_left:
+            # Timers come before sockets: only whole turns of the loop prove that there was nothing to read.
+            self._turns_left -= 1
+            self._loop.call_soon(self._look)
         else:
             self._fail(f"no reply within {self._timeout_s:g} s")
             self._reading.cancel()
