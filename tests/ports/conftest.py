@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,9 +11,12 @@ from psycopg import sql
 
 from pilotis.adapters import postgres
 from pilotis.embedded import running
-from pilotis.ports import Documents, Passages
-from pilotis.testing.batch import MemoryDocuments
+from pilotis.ports import Backlog, Claim, Document, Documents, NewDocument, Passages, Pending
+from pilotis.rag.passage import Parsed, cut
+from pilotis.testing.batch import MemoryBacklog, MemoryDocuments
 from pilotis.testing.online import HashingEmbedder
+
+OLD = "# Bridges\n\nThe old bridge is made of granite.\n\n# Tolls\n\nCrossing is free on Sundays."
 
 _numbers = itertools.count(1)
 
@@ -20,8 +24,28 @@ _numbers = itertools.count(1)
 @dataclass(frozen=True)
 class Store:
     documents: Documents
+    backlog: Backlog
     passages: Passages
     embedder: HashingEmbedder
+
+    async def claimed(self, lease_s: float = 30.0) -> Claim:
+        claim = await self.documents.claim(lease_s=lease_s)
+        assert claim is not None
+        return claim
+
+    async def stage(self, claim: Claim, text: str = OLD) -> None:
+        parsed = Parsed(text=text, title="The town", page_starts=(0,))
+        await self.documents.stage(claim, parsed, cut(parsed, document_id=claim.document.id, size_tokens=40))
+
+    async def embed(self, waiting: Sequence[Pending]) -> list[tuple[Pending, Any]]:
+        vectors = await self.embedder.embed([passage.text for passage in waiting])
+        return list(zip(waiting, vectors, strict=True))
+
+    async def index(self, document: NewDocument, text: str = OLD) -> Document:
+        registered, _ = await self.documents.register(document)
+        await self.stage(await self.claimed(), text)
+        await self.documents.publish(await self.embed(await self.documents.pending(100, lease_s=30)))
+        return await self.documents.get(document.bu, registered.id)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +60,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     embedder = HashingEmbedder()
     if request.param == "memory":
         documents = MemoryDocuments()
-        yield Store(documents, documents.passages, embedder)
+        yield Store(documents, MemoryBacklog(documents), documents.passages, embedder)
         return
     url = _new_database(request.getfixturevalue("server"))
     await postgres.migrate(url)
@@ -44,7 +68,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     try:
         generation = await postgres.open_generation(pool, embedder)
         passages = postgres.PostgresPassages(pool, generation, languages=("en", "fr"))
-        yield Store(postgres.PostgresDocuments(pool, generation), passages, embedder)
+        yield Store(postgres.PostgresDocuments(pool, generation), postgres.PostgresBacklog(pool), passages, embedder)
     finally:
         await pool.close()
 

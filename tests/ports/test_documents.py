@@ -5,28 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from pilotis.errors import NotFound
-from pilotis.ports import Claim, Document, Documents, Hit, NewDocument, Passages, Pending, Query
+from pilotis.ports import Hit, NewDocument, Query
 from pilotis.rag.passage import Parsed, cut
-from pilotis.testing.online import HashingEmbedder
+
+if TYPE_CHECKING:
+    from ports.conftest import Store
 
 OLD = "# Bridges\n\nThe old bridge is made of granite.\n\n# Tolls\n\nCrossing is free on Sundays."
 NEW = "# Bridges\n\nThe new bridge is made of steel.\n\n# Tolls\n\nCrossing is free on Sundays."
-
-
-class Store(Protocol):
-    @property
-    def documents(self) -> Documents: ...
-    @property
-    def passages(self) -> Passages: ...
-    @property
-    def embedder(self) -> HashingEmbedder: ...
 
 
 def new(name: str = "a.md", text: str = OLD, *, bu: str = "north", collection: str = "default", **metadata: Any) -> NewDocument:
@@ -42,29 +35,6 @@ def new(name: str = "a.md", text: str = OLD, *, bu: str = "north", collection: s
     )
 
 
-async def claimed(store: Store, lease_s: float = 30.0) -> Claim:
-    claim = await store.documents.claim(lease_s=lease_s)
-    assert claim is not None
-    return claim
-
-
-async def stage(store: Store, claim: Claim, text: str = OLD) -> None:
-    parsed = Parsed(text=text, title="The town", page_starts=(0,))
-    await store.documents.stage(claim, parsed, cut(parsed, document_id=claim.document.id, size_tokens=40))
-
-
-async def embed(store: Store, waiting: Sequence[Pending]) -> list[tuple[Pending, Any]]:
-    vectors = await store.embedder.embed([passage.text for passage in waiting])
-    return list(zip(waiting, vectors, strict=True))
-
-
-async def index(store: Store, document: NewDocument, text: str = OLD) -> Document:
-    registered, _ = await store.documents.register(document)
-    await stage(store, await claimed(store), text)
-    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
-    return await store.documents.get(document.bu, registered.id)
-
-
 async def search(store: Store, text: str, bu: str = "north", **narrowed: Any) -> Sequence[Hit]:
     vector = (await store.embedder.embed([text]))[0]
     return await store.passages.search(Query(bu=bu, text=text, language="en", vector=vector, top_k=10, **narrowed))
@@ -75,6 +45,15 @@ async def texts(store: Store, about: str, bu: str = "north") -> str:
 
 
 # --- register
+
+
+async def depths(store: Store) -> dict[str, int]:
+    """Documents that wait for `ingest`, passages that wait for `embed`."""
+    found = {"ingest": 0, "embed": 0}
+    for one in await store.backlog.waiting():
+        if one.queue != "failed":
+            found[one.queue] += one.passages if one.queue == "embed" else one.documents
+    return found
 
 
 async def test_a_new_document_is_received(store: Store) -> None:
@@ -88,11 +67,11 @@ async def test_a_new_document_is_received(store: Store) -> None:
     assert document.indexed_at is None
     assert document.received_at.tzinfo is not None
     assert await store.documents.get("north", document.id) == document
-    assert await store.documents.waiting() == {"ingest": 1, "embed": 0}
+    assert await depths(store) == {"ingest": 1, "embed": 0}
 
 
 async def test_the_same_content_under_the_same_name_is_no_work(store: Store) -> None:
-    indexed = await index(store, new())
+    indexed = await store.index(new())
     again, changed = await store.documents.register(new())
     assert not changed
     assert again == indexed
@@ -115,11 +94,11 @@ async def test_registering_eight_times_at_once_makes_one_document(store: Store) 
 
 
 async def test_changed_metadata_is_work(store: Store) -> None:
-    before = await index(store, new(team="sales"))
+    before = await store.index(new(team="sales"))
     after, changed = await store.documents.register(new(team="support"))
     assert changed
     assert after.id == before.id
-    await stage(store, await claimed(store))
+    await store.stage(await store.claimed())
     await store.documents.publish(())
     assert await store.documents.pending(10, lease_s=30) == []  # the vectors are those of the same passages
     assert await search(store, "granite", metadata={"team": "sales"}) == []
@@ -128,7 +107,7 @@ async def test_changed_metadata_is_work(store: Store) -> None:
 
 async def test_a_failed_document_is_tried_again_when_it_is_sent_again(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    await store.documents.fail(document.id, (await claimed(store)).version, "no room")
+    await store.documents.fail(document.id, (await store.claimed()).version, "no room")
     again, changed = await store.documents.register(new())
     assert changed
     assert (again.id, again.state, again.error, again.attempts) == (document.id, "received", None, 0)
@@ -139,7 +118,7 @@ async def test_a_failed_document_is_tried_again_when_it_is_sent_again(store: Sto
 
 async def test_the_oldest_document_is_claimed_first(store: Store) -> None:
     ids = [(await store.documents.register(new(f"{n}.md")))[0].id for n in range(3)]
-    assert [(await claimed(store)).document.id for _ in ids] == ids
+    assert [(await store.claimed()).document.id for _ in ids] == ids
 
 
 async def test_eight_claimers_never_get_the_same_document(store: Store) -> None:
@@ -159,25 +138,25 @@ async def test_eight_claimers_never_get_the_same_document(store: Store) -> None:
 
 async def test_a_claim_says_that_it_is_parsed_and_counts_the_attempt(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    claim = await claimed(store)
+    claim = await store.claimed()
     assert (claim.document.state, claim.document.attempts) == ("parsing", 1)
     assert (await store.documents.get("north", document.id)).state == "parsing"
-    assert (await store.documents.waiting())["ingest"] == 1
+    assert (await depths(store))["ingest"] == 1
 
 
 async def test_a_lease_that_ran_out_frees_the_document(store: Store) -> None:
     await store.documents.register(new())
-    first = await claimed(store, lease_s=0.3)
+    first = await store.claimed(lease_s=0.3)
     assert await store.documents.claim(lease_s=1) is None
     await asyncio.sleep(0.35)
-    second = await claimed(store)
+    second = await store.claimed()
     assert second.document.id == first.document.id
     assert second.document.attempts == 2
 
 
 async def test_a_renewed_lease_holds(store: Store) -> None:
     await store.documents.register(new())
-    claim = await claimed(store, lease_s=0.3)
+    claim = await store.claimed(lease_s=0.3)
     await store.documents.renew(claim, lease_s=30)
     await asyncio.sleep(0.35)
     assert await store.documents.claim(lease_s=1) is None
@@ -185,9 +164,9 @@ async def test_a_renewed_lease_holds(store: Store) -> None:
 
 async def test_a_lost_claim_is_not_renewed(store: Store) -> None:
     await store.documents.register(new())
-    lost = await claimed(store, lease_s=0.1)
+    lost = await store.claimed(lease_s=0.1)
     await asyncio.sleep(0.15)
-    await claimed(store, lease_s=0.2)
+    await store.claimed(lease_s=0.2)
     await store.documents.renew(lost, lease_s=30)
     await asyncio.sleep(0.25)
     assert await store.documents.claim(lease_s=1) is not None
@@ -195,22 +174,22 @@ async def test_a_lost_claim_is_not_renewed(store: Store) -> None:
 
 async def test_a_failure_with_a_retry_waits_for_its_time(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    claim = await claimed(store)
+    claim = await store.claimed()
     await store.documents.fail(document.id, claim.version, "the disk is full", retry_in_s=0.3)
     waits = await store.documents.get("north", document.id)
     assert (waits.state, waits.error) == ("received", "the disk is full")
     assert await store.documents.claim(lease_s=1) is None
     await asyncio.sleep(0.35)
-    assert (await claimed(store)).document.attempts == 2
+    assert (await store.claimed()).document.attempts == 2
 
 
 async def test_a_final_failure_keeps_its_reason_and_waits_for_nothing(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    await store.documents.fail(document.id, (await claimed(store)).version, "page 3\0 is é broken")
+    await store.documents.fail(document.id, (await store.claimed()).version, "page 3\0 is é broken")
     failed = await store.documents.get("north", document.id)
     assert (failed.state, failed.error) == ("failed", "page 3 is é broken")
     assert await store.documents.claim(lease_s=1) is None
-    assert await store.documents.waiting() == {"ingest": 0, "embed": 0}
+    assert await depths(store) == {"ingest": 0, "embed": 0}
 
 
 # --- stage, pending, publish
@@ -218,13 +197,13 @@ async def test_a_final_failure_keeps_its_reason_and_waits_for_nothing(store: Sto
 
 async def test_from_received_to_found(store: Store) -> None:
     document, _ = await store.documents.register(new(team="sales"))
-    await stage(store, await claimed(store))
+    await store.stage(await store.claimed())
     assert (await store.documents.get("north", document.id)).state == "embedding"
     assert await search(store, "granite") == []
     waiting = await store.documents.pending(100, lease_s=30)
-    assert (await store.documents.waiting()) == {"ingest": 0, "embed": len(waiting)}
+    assert (await depths(store)) == {"ingest": 0, "embed": len(waiting)}
     assert "The town > Bridges\nThe old bridge is made of granite." in {passage.text for passage in waiting}
-    assert await store.documents.publish(await embed(store, waiting)) == [document.id]
+    assert await store.documents.publish(await store.embed(waiting)) == [document.id]
     indexed = await store.documents.get("north", document.id)
     assert (indexed.state, indexed.passages, indexed.title) == ("indexed", 2, "The town")
     assert (indexed.pages, indexed.language, indexed.error) == (1, "en", None)
@@ -237,19 +216,19 @@ async def test_from_received_to_found(store: Store) -> None:
 
 async def test_a_document_is_visible_only_when_its_last_vector_is_there(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    await stage(store, await claimed(store))
-    one, other = await embed(store, await store.documents.pending(100, lease_s=30))
+    await store.stage(await store.claimed())
+    one, other = await store.embed(await store.documents.pending(100, lease_s=30))
     assert await store.documents.publish([one]) == []
     assert await search(store, "granite") == []
-    assert (await store.documents.waiting())["embed"] == 1
+    assert (await depths(store))["embed"] == 1
     assert await store.documents.publish([other]) == [document.id]
     assert len(await search(store, "granite Sundays")) == 2
 
 
 async def test_publishing_twice_changes_nothing(store: Store) -> None:
     await store.documents.register(new())
-    await stage(store, await claimed(store))
-    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
+    await store.stage(await store.claimed())
+    vectors = await store.embed(await store.documents.pending(100, lease_s=30))
     assert len(await store.documents.publish(vectors)) == 1
     assert await store.documents.publish(vectors) == []
     assert await store.documents.publish(()) == []
@@ -258,8 +237,8 @@ async def test_publishing_twice_changes_nothing(store: Store) -> None:
 
 async def test_publishing_the_same_vectors_from_two_workers_at_once(store: Store) -> None:
     await store.documents.register(new())
-    await stage(store, await claimed(store))
-    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
+    await store.stage(await store.claimed())
+    vectors = await store.embed(await store.documents.pending(100, lease_s=30))
     published = await asyncio.gather(*(store.documents.publish(vectors) for _ in range(4)))
     assert sum(map(len, published)) == 1
     assert len(await search(store, "granite Sundays")) == 2
@@ -268,7 +247,7 @@ async def test_publishing_the_same_vectors_from_two_workers_at_once(store: Store
 async def test_passages_are_given_to_one_worker_only(store: Store) -> None:
     for n in range(6):
         await store.documents.register(new(f"{n}.md", OLD))
-        await stage(store, await claimed(store))
+        await store.stage(await store.claimed())
     batches = await asyncio.gather(*(store.documents.pending(3, lease_s=30) for _ in range(8)))
     given = [(passage.document_id, passage.passage_id) for batch in batches for passage in batch]
     assert len(given) == len(set(given)) == 12
@@ -277,15 +256,15 @@ async def test_passages_are_given_to_one_worker_only(store: Store) -> None:
 
 async def test_staging_twice_leaves_one_set_of_passages(store: Store) -> None:
     await store.documents.register(new())
-    claim = await claimed(store)
-    await stage(store, claim)
-    await stage(store, claim)
+    claim = await store.claimed()
+    await store.stage(claim)
+    await store.stage(claim)
     assert len(await store.documents.pending(100, lease_s=30)) == 2
 
 
 async def test_a_document_without_passages_is_published_by_the_empty_call(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    await store.documents.stage(await claimed(store), Parsed(text="", title=None), [])
+    await store.documents.stage(await store.claimed(), Parsed(text="", title=None), [])
     assert await store.documents.publish(()) == [document.id]
     assert (await store.documents.get("north", document.id)).passages == 0
 
@@ -293,21 +272,21 @@ async def test_a_document_without_passages_is_published_by_the_empty_call(store:
 async def test_documents_say_why_they_wait_for_vectors_until_some_come(store: Store) -> None:
     for n in range(2):
         await store.documents.register(new(f"{n}.md"))
-        await stage(store, await claimed(store))
+        await store.stage(await store.claimed())
     (taken,) = await store.documents.pending(1, lease_s=30)
     await store.documents.postpone([taken], "nobody\0 listens")
     told = await store.documents.find("north")
     assert [(document.state, document.error) for document in told] == [("embedding", "nobody listens")] * 2
     (again,) = await store.documents.pending(1, lease_s=30)
     assert again == taken, "what was given back is free at once"
-    await store.documents.publish(await embed(store, [again]))
+    await store.documents.publish(await store.embed([again]))
     told = await store.documents.find("north")
     assert [(document.state, document.error) for document in told] == [("embedding", None)] * 2
 
 
 async def test_passages_are_free_again_when_their_lease_runs_out(store: Store) -> None:
     await store.documents.register(new())
-    await stage(store, await claimed(store))
+    await store.stage(await store.claimed())
     assert len(await store.documents.pending(100, lease_s=0.05)) == 2
     assert await store.documents.pending(100, lease_s=0.05) == []
     await asyncio.sleep(0.1)
@@ -316,28 +295,28 @@ async def test_passages_are_free_again_when_their_lease_runs_out(store: Store) -
 
 async def test_a_claim_knows_how_many_workers_died_with_it(store: Store) -> None:
     await store.documents.register(new())
-    assert [(await claimed(store, lease_s=-1)).deaths for _ in range(3)] == [0, 1, 2]
-    last = await claimed(store)
+    assert [(await store.claimed(lease_s=-1)).deaths for _ in range(3)] == [0, 1, 2]
+    last = await store.claimed()
     await store.documents.fail(last.document.id, last.version, "the disk is full", retry_in_s=0)
-    assert (await claimed(store)).deaths == 3, "an attempt that ends with a word is no death"
+    assert (await store.claimed()).deaths == 3, "an attempt that ends with a word is no death"
     await store.documents.register(new(text=NEW))
-    assert (await claimed(store)).deaths == 0
+    assert (await store.claimed()).deaths == 0
 
 
 # --- replacement
 
 
 async def test_old_passages_are_found_until_the_new_ones_are_complete(store: Store) -> None:
-    document = await index(store, new())
+    document = await store.index(new())
     _, changed = await store.documents.register(new(text=NEW))
     assert changed
     assert "granite" in await texts(store, "granite")
-    await stage(store, await claimed(store), NEW)
+    await store.stage(await store.claimed(), NEW)
     assert "granite" in await texts(store, "granite")
     assert "steel" not in await texts(store, "bridge")
     waiting = await store.documents.pending(100, lease_s=30)
     assert ["steel" in passage.text for passage in waiting] == [True]  # the other passage kept its vector
-    assert await store.documents.publish(await embed(store, waiting)) == [document.id]
+    assert await store.documents.publish(await store.embed(waiting)) == [document.id]
     found = await texts(store, "bridge granite steel Sundays")
     assert "steel" in found
     assert "granite" not in found
@@ -346,52 +325,52 @@ async def test_old_passages_are_found_until_the_new_ones_are_complete(store: Sto
 
 
 async def test_title_language_and_pages_change_with_the_passages(store: Store) -> None:
-    document = await index(store, new())
+    document = await store.index(new())
     await store.documents.register(new(text=NEW))
     parsed = Parsed(text="Le pont est en acier.", title="La ville", page_starts=(0, 3, 7))
-    claim = await claimed(store)
+    claim = await store.claimed()
     await store.documents.stage(claim, parsed, cut(parsed, document_id=document.id, languages=("fr",)))
     old = await store.documents.get("north", document.id)
     assert (old.state, old.title, old.language, old.pages) == ("embedding", "The town", "en", 1)
     assert [hit.title for hit in await search(store, "granite")] == ["The town"] * 2
-    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
     swapped = await store.documents.get("north", document.id)
     assert (swapped.state, swapped.title, swapped.language, swapped.pages) == ("indexed", "La ville", "fr", 3)
 
 
 async def test_new_content_that_fails_leaves_the_old_one_found(store: Store) -> None:
-    document = await index(store, new())
+    document = await store.index(new())
     await store.documents.register(new(text=NEW))
-    await store.documents.fail(document.id, (await claimed(store)).version, "broken")
+    await store.documents.fail(document.id, (await store.claimed()).version, "broken")
     assert (await store.documents.get("north", document.id)).state == "failed"
     assert "granite" in await texts(store, "granite")
 
 
 async def test_content_that_changes_while_it_is_parsed_wins(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    stale = await claimed(store)
+    stale = await store.claimed()
     await store.documents.register(new(text=NEW))
-    await stage(store, stale)
+    await store.stage(stale)
     assert (await store.documents.get("north", document.id)).state == "received"
     await store.documents.fail(document.id, stale.version, "too late to matter")
     assert (await store.documents.get("north", document.id)).error is None
-    fresh = await claimed(store)
+    fresh = await store.claimed()
     assert fresh.version > stale.version
-    await stage(store, fresh, NEW)
-    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
+    await store.stage(fresh, NEW)
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
     assert "steel" in await texts(store, "bridge")
 
 
 async def test_content_that_changes_while_it_is_embedded_wins(store: Store) -> None:
     document, _ = await store.documents.register(new())
-    await stage(store, await claimed(store))
-    stale = await embed(store, await store.documents.pending(100, lease_s=30))
+    await store.stage(await store.claimed())
+    stale = await store.embed(await store.documents.pending(100, lease_s=30))
     await store.documents.register(new(text=NEW))
     assert await store.documents.publish(stale) == []
     assert await search(store, "granite") == []
-    await stage(store, await claimed(store), NEW)
+    await store.stage(await store.claimed(), NEW)
     assert await store.documents.publish(stale) == []
-    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
     assert (await store.documents.get("north", document.id)).state == "indexed"
     assert "granite" not in await texts(store, "bridge granite")
 
@@ -399,10 +378,10 @@ async def test_content_that_changes_while_it_is_embedded_wins(store: Store) -> N
 async def test_a_late_failure_does_not_undo_an_indexed_document(store: Store) -> None:
     """A worker that slept past its lease wakes up when another has done its work."""
     await store.documents.register(new())
-    slept = await claimed(store, lease_s=0.05)
+    slept = await store.claimed(lease_s=0.05)
     await asyncio.sleep(0.1)
-    await stage(store, await claimed(store))
-    await store.documents.publish(await embed(store, await store.documents.pending(100, lease_s=30)))
+    await store.stage(await store.claimed())
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
     await store.documents.fail(slept.document.id, slept.version, "timed out")
     assert (await store.documents.get("north", slept.document.id)).state == "indexed"
 
@@ -411,7 +390,7 @@ async def test_a_late_failure_does_not_undo_an_indexed_document(store: Store) ->
 
 
 async def test_a_deleted_document_is_gone(store: Store) -> None:
-    document = await index(store, new())
+    document = await store.index(new())
     await store.documents.delete("north", document.id)
     with pytest.raises(NotFound):
         await store.documents.get("north", document.id)
@@ -424,15 +403,15 @@ async def test_a_deleted_document_is_gone(store: Store) -> None:
 async def test_deleting_during_parsing_and_embedding(store: Store) -> None:
     parsed, _ = await store.documents.register(new("parsed.md"))
     embedded, _ = await store.documents.register(new("embedded.md"))
-    first, second = await claimed(store), await claimed(store)
-    await stage(store, second)
-    vectors = await embed(store, await store.documents.pending(100, lease_s=30))
+    first, second = await store.claimed(), await store.claimed()
+    await store.stage(second)
+    vectors = await store.embed(await store.documents.pending(100, lease_s=30))
     await store.documents.delete("north", parsed.id)
     await store.documents.delete("north", embedded.id)
-    await stage(store, first)
+    await store.stage(first)
     await store.documents.fail(parsed.id, first.version, "whatever", retry_in_s=1)
     assert await store.documents.publish(vectors) == []
-    assert await store.documents.waiting() == {"ingest": 0, "embed": 0}
+    assert await depths(store) == {"ingest": 0, "embed": 0}
     assert await search(store, "granite") == []
 
 
@@ -443,8 +422,8 @@ async def test_bytes_are_reclaimed_when_nobody_refers_to_them(store: Store) -> N
         dropped.append(digest)
 
     shared, other = new("a.md"), new("b.md", NEW)
-    first, second = await index(store, shared), await index(store, new("c.md"))
-    await index(store, other, NEW)
+    first, second = await store.index(shared), await store.index(new("c.md"))
+    await store.index(other, NEW)
     assert await store.documents.reclaim(drop) == 0
     await store.documents.delete("north", first.id)
     assert await store.documents.reclaim(drop) == 0  # c.md has the same bytes
@@ -461,7 +440,7 @@ async def test_adopted_bytes_are_reclaimed_unless_a_document_has_them(store: Sto
         dropped.append(digest)
 
     kept = new()
-    await index(store, kept)
+    await store.index(kept)
     await store.documents.adopt(["0" * 64, kept.sha256, "0" * 64])
     await store.documents.adopt([])
     assert await store.documents.reclaim(drop) == 1
@@ -475,14 +454,14 @@ async def test_replaced_bytes_are_reclaimed(store: Store) -> None:
         dropped.append(digest)
 
     before = new()
-    await index(store, before)
+    await store.index(before)
     await store.documents.register(new(text=NEW))
     await store.documents.reclaim(drop)
     assert dropped == [before.sha256]
 
 
 async def test_bytes_that_could_not_be_dropped_are_tried_again(store: Store) -> None:
-    document = await index(store, new())
+    document = await store.index(new())
     await store.documents.delete("north", document.id)
 
     async def refuse(digest: str) -> None:
@@ -503,8 +482,8 @@ async def test_bytes_that_could_not_be_dropped_are_tried_again(store: Store) -> 
 
 
 async def test_a_business_unit_sees_its_own_documents_only(store: Store) -> None:
-    north = await index(store, new(bu="north"))
-    south = await index(store, new(bu="south", text=NEW), NEW)
+    north = await store.index(new(bu="north"))
+    south = await store.index(new(bu="south", text=NEW), NEW)
     assert north.id != south.id
     with pytest.raises(NotFound):
         await store.documents.get("south", north.id)
@@ -549,7 +528,7 @@ async def test_counts_of_no_ids_are_empty(store: Store) -> None:
 
 async def test_vectors_survive_the_store(store: Store) -> None:
     """Half precision is the coarsest that is allowed: a cosine is right to three decimals."""
-    await index(store, new())
+    await store.index(new())
     (vector,) = await store.embedder.embed(["The town > Bridges\nThe old bridge is made of granite."])
     query = Query(bu="north", text="", language="en", vector=vector, top_k=1, dense_weight=1.0)
     (hit,) = await store.passages.search(query)

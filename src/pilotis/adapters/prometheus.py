@@ -91,9 +91,8 @@ def _foreseeable(env: Env) -> Iterable[tuple[str, dict[str, str]]]:
         yield "rag_cache_total", {"cache": cache, "result": result}
     for stage in STAGES:
         yield "rag_stage_seconds", {"stage": stage}
-    for queue in QUEUES:
-        yield "rag_queue_depth", {"queue": queue}
-        yield "rag_queue_oldest_seconds", {"queue": queue}
+    for queue, name in product(QUEUES, ("rag_queue_depth", "rag_queue_oldest_seconds", "rag_queue_paused")):
+        yield name, {"queue": queue, "bu": "default"}
     for model, plane in product({env.llm.model, env.embedder.model}, ("online", "batch")):
         yield "rag_cost_eur_total", {"plane": plane, "bu": "default", "model": model}
     for model in {one.model for one in (env.llm, env.embedder, env.reranker) if one}:

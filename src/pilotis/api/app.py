@@ -65,7 +65,7 @@ def create_app(plan: Plan, env: Env, service: Service, *, gate: Gate | None = No
     )
     remove_compress_type("text/event-stream")
     app.state.plan, app.state.env, app.state.service, app.state.gate = plan, env, service, gate
-    app.state.looks = {}
+    app.state.looks, app.state.gauged = {}, set()
     problems.install(app)
     chat.install(app)
     for module in (ask, chat, search, documents, costs, keys, admin, health, docs):

@@ -59,7 +59,7 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     app = request.app.state
     app.service.deps.meter.gauge("rag_in_flight", app.gate.inside)
-    await _shared(request, "queues", lambda: _gauge_queues(app.service.deps))
+    await _shared(request, "queues", lambda: _gauge_queues(app.service.deps, app.gauged))
     return Response(app.service.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -93,12 +93,21 @@ async def _probe(name: str, probe: Any) -> dict[str, Any]:
     return {"status": "ok", "ms": round((perf_counter() - started) * 1e3, 1)}
 
 
-async def _gauge_queues(deps: Deps) -> None:
+async def _gauge_queues(deps: Deps, seen: set[tuple[str, str]]) -> None:
+    """`seen` keeps the business units that were ever shown: those for which nothing waits any more go to 0."""
     try:
         async with asyncio.timeout(PROBE_S):
-            waiting = await deps.documents.waiting()
+            waiting = await deps.backlog.waiting()
     except (PilotisError, TimeoutError) as error:
         log.warning("queue depths are unknown: %s", error)
         return
-    for queue, depth in waiting.items():
-        deps.meter.gauge("rag_queue_depth", depth, queue=queue)
+    gone = seen - {(one.queue, one.bu) for one in waiting}
+    figures: dict[tuple[str, str], tuple[float, float, bool]] = dict.fromkeys(gone, (0.0, 0.0, False))
+    for one in waiting:
+        waits = one.passages if one.queue == "embed" else one.documents
+        figures[one.queue, one.bu] = waits, one.oldest_s, one.paused_until is not None
+    for (queue, bu), (depth, oldest_s, is_paused) in figures.items():
+        deps.meter.gauge("rag_queue_depth", depth, queue=queue, bu=bu)
+        deps.meter.gauge("rag_queue_oldest_seconds", oldest_s, queue=queue, bu=bu)
+        deps.meter.gauge("rag_queue_paused", is_paused, queue=queue, bu=bu)
+    seen.update(figures)

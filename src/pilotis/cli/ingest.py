@@ -169,7 +169,7 @@ async def _wait(
         stored = storing.done()
         try:
             counts = await deps.documents.counts(bu, list(tally.waiting)) if tally.waiting else {}
-            depth = await deps.documents.waiting()
+            depth = [(one.queue, one.bu, one.documents, one.passages) for one in await deps.backlog.waiting()]
         except Transient:
             if time.monotonic() - answered > PATIENCE_S:
                 raise

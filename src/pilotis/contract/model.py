@@ -81,6 +81,12 @@ class EmbedderEndpoint(Endpoint):
     dimension: Annotated[int, Field(ge=8, le=4000)] | None = Field(
         default=None, description="Length of its vectors; known for common models. The index takes at most 4000."
     )
+    requests_per_min: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None, description="Calls that its provider allows in a minute; batches take four fifths of it."
+    )
+    tokens_per_min: Annotated[int, Field(ge=1, le=10_000_000_000)] | None = Field(
+        default=None, description="Tokens that its provider allows in a minute; batches take four fifths of it."
+    )
 
 
 ModelRef = Annotated[Endpoint, BeforeValidator(_named)]

@@ -48,8 +48,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "rag_breaker_open": Metric("gauge", "1 while a failing endpoint is left alone.", ("model",)),
         "rag_process_info": Metric("gauge", "Always 1; which process this is.", ("instance",)),
         "rag_tokens_total": Metric("counter", "Tokens consumed, by class: input, cached, output.", ("model", "class")),
-        "rag_queue_depth": Metric("gauge", "What waits: documents for ingest, passages for embed.", ("queue",)),
-        "rag_queue_oldest_seconds": Metric("gauge", "Age of what has waited longest.", ("queue",)),
+        "rag_queue_depth": Metric(
+            "gauge", "What waits: documents for ingest, passages for embed; and documents that failed.", ("queue", "bu")
+        ),
+        "rag_queue_oldest_seconds": Metric("gauge", "Time since what has waited longest was received.", ("queue", "bu")),
+        "rag_queue_paused": Metric("gauge", "1 while the queue rests for this business unit.", ("queue", "bu")),
         "rag_contract_info": Metric("gauge", "Always 1; its labels say which contract is in force.", ("name", "env", "digest")),
     }
 )

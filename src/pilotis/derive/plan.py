@@ -45,6 +45,8 @@ class Embedding:
     dimension: int
     base_url: str | None = None
     key_env: str | None = None
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -266,7 +268,15 @@ def _embedding(endpoint: EmbedderEndpoint) -> Embedding:
             remedy=f'Write it: embedder = {{ model = "{endpoint.model}", dimension = 1024 }}.',
         )
     llm = reach(endpoint)
-    return Embedding(model=llm.model, provider=llm.provider, dimension=dimension, base_url=llm.base_url, key_env=llm.key_env)
+    return Embedding(
+        model=llm.model,
+        provider=llm.provider,
+        dimension=dimension,
+        base_url=llm.base_url,
+        key_env=llm.key_env,
+        requests_per_min=endpoint.requests_per_min,
+        tokens_per_min=endpoint.tokens_per_min,
+    )
 
 
 def _plain(value: Any) -> str:

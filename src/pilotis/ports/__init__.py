@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pilotis.ports.backlog import EVERYBODY, Backlog, Pace, Pause, Quota, Waiting, WorkQueue
 from pilotis.ports.books import CostEvent, Ledger, Line, Outbox, Plane, Spending
 from pilotis.ports.content import (
     Blobs,
@@ -44,9 +45,11 @@ from pilotis.ports.money import (
 )
 
 __all__ = [
+    "EVERYBODY",
     "Admission",
     "Admitted",
     "ApiKey",
+    "Backlog",
     "Blobs",
     "Cache",
     "CacheStats",
@@ -70,18 +73,23 @@ __all__ = [
     "Meter",
     "NewDocument",
     "Outbox",
+    "Pace",
     "Parser",
     "Passages",
+    "Pause",
     "Pending",
     "Plane",
     "Query",
     "Queue",
+    "Quota",
     "Request",
     "Reranker",
     "Right",
     "Spending",
     "State",
     "Vectors",
+    "Waiting",
+    "WorkQueue",
 ]
 
 
@@ -97,11 +105,13 @@ class Deps:
     parser: Parser
     passages: Passages
     documents: Documents
+    backlog: Backlog
     keys: Keys
     ledger: Ledger
     admission: Admission
     cache: Cache
     outbox: Outbox
+    pace: Pace
     guards: Guards
     queue: Queue
     meter: Meter

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pilotis.ports.backlog import WorkQueue
 from pilotis.rag.passage import Cut, Parsed
 
 State = Literal["received", "parsing", "embedding", "indexed", "failed"]
@@ -32,6 +33,8 @@ class Document:
     state: State
     error: str | None
     """Why it failed or, in any other state, what it waits for."""
+    failed_in: State | None
+    """At which step it failed, the last time it did."""
     attempts: int
     passages: int
     pages: int | None
@@ -189,7 +192,7 @@ class Documents(Protocol):
         ...
 
     async def claim(self, *, lease_s: float) -> Claim | None:
-        """Take the oldest document that waits to be parsed, or None."""
+        """Take a document that waits to be parsed, or None: the oldest of the business unit that has waited longest for its turn."""
         ...
 
     async def renew(self, claim: Claim, *, lease_s: float) -> None:
@@ -205,11 +208,11 @@ class Documents(Protocol):
         ...
 
     async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
-        """Take passages that wait for their vectors; for `lease_s` seconds nobody else gets them."""
+        """Take passages that wait for their vectors, shared among business units; for `lease_s` seconds nobody else gets them."""
         ...
 
     async def postpone(self, waiting: Sequence[Pending], reason: str) -> None:
-        """Give passages back because no vectors can be had now: each document in `embedding` tells `reason` until some come."""
+        """Give passages back because no vectors can be had now: their business units' documents in `embedding` tell `reason` until some come."""
         ...
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
@@ -228,12 +231,8 @@ class Documents(Protocol):
 
     async def purged(self, numbers: Sequence[int]) -> None: ...
 
-    async def waiting(self) -> Mapping[str, int]:
-        """How many documents wait for `ingest` and how many passages for `embed`."""
-        ...
-
 
 class Queue(Protocol):
     """Wakes the workers of a queue. A lost message costs time, never a document."""
 
-    async def nudge(self, queue: Literal["ingest", "embed"]) -> None: ...
+    async def nudge(self, queue: WorkQueue) -> None: ...

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256 as new_sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilotis.errors import NotFound, Transient
-from pilotis.ports import Claim, Document, Hit, NewDocument, Pending, State
+from pilotis.ports import EVERYBODY, Claim, Document, Hit, NewDocument, Pause, Pending, Quota, State, Waiting, WorkQueue
 from pilotis.rag.passage import Cut, Parsed, embedded_text
 from pilotis.testing.online import Entry, MemoryPassages
 
@@ -52,6 +53,8 @@ class MemoryDocuments:
         self._rows: dict[str, _Row] = {}
         self._blobs: set[str] = set()
         self._purge: dict[int, tuple[str, str]] = {}
+        self._turns: dict[tuple[str, str], int] = {}
+        self._pauses: dict[tuple[WorkQueue, str], Pause] = {}
 
     async def register(self, document: NewDocument) -> tuple[Document, bool]:
         self._blobs.add(document.sha256)
@@ -119,10 +122,12 @@ class MemoryDocuments:
             row
             for row in self._rows.values()
             if row.document.state in {"received", "parsing"} and row.next_try <= now and row.lease_until < now
+            if not self._rests("ingest", row.document.bu)
         ]
         if not free:
             return None
-        row = min(free, key=lambda row: (row.next_try, row.document.id))
+        row = min(free, key=lambda row: (self._turn("ingest", row.document.bu), row.next_try, row.document.id))
+        self._served("ingest", row.document.bu)
         row.deaths += row.document.state == "parsing"
         row.set(state="parsing", attempts=row.document.attempts + 1)
         row.lease_until = now + lease_s
@@ -155,14 +160,21 @@ class MemoryDocuments:
         row = self._current(document_id, version, "received", "parsing", "embedding")
         if row is None:
             return
-        row.set(state="failed" if retry_in_s is None else "received", error=error.replace("\0", "")[:2000])
+        step = row.document.state
+        row.set(state="failed" if retry_in_s is None else "received", error=error.replace("\0", "")[:2000], failed_in=step)
         row.next_try, row.lease_until, row.drafts = time.monotonic() + (retry_in_s or 0), 0.0, []
 
     async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
         now = time.monotonic()
-        free = [(row, draft) for row, draft in self._drafts() if draft.vector is None and draft.claimed_until < now][:limit]
-        for _, draft in free:
+        units: dict[str, list[tuple[_Row, _Draft]]] = {}
+        for row, draft in self._drafts():
+            if draft.vector is None and draft.claimed_until < now and not self._rests("embed", row.document.bu):
+                units.setdefault(row.document.bu, []).append((row, draft))
+        turns = [units[bu] for bu in sorted(units, key=lambda bu: self._turn("embed", bu))]
+        free = [one for shared in zip_longest(*turns) for one in shared if one][:limit]
+        for row, draft in free:
             draft.claimed_until = now + lease_s
+            self._served("embed", row.document.bu)
         return [
             Pending(
                 passage_id=draft.cut.id,
@@ -179,14 +191,14 @@ class MemoryDocuments:
         for row, draft in self._drafts():
             if (row.document.id, row.version, draft.cut.id) in given_back:
                 draft.claimed_until = 0.0
-        self._remark(reason.replace("\0", "")[:2000])
+        self._remark(reason.replace("\0", "")[:2000], {pending.bu for pending in waiting})
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         vectors = {(pending.document_id, pending.version, pending.passage_id): vector for pending, vector in embedded}
         for row, draft in self._drafts():
             draft.vector = vectors.get((row.document.id, row.version, draft.cut.id), draft.vector)
         if vectors:
-            self._remark(None)
+            self._remark(None, {pending.bu for pending, _ in embedded})
         named = {pending.document_id for pending, _ in embedded} or self._rows.keys()
         complete = [
             row
@@ -208,10 +220,6 @@ class MemoryDocuments:
     def _note(self, row: _Row) -> None:
         self._purge[max(self._purge, default=0) + 1] = (row.document.bu, row.document.id)
 
-    async def waiting(self) -> Mapping[str, int]:
-        documents = sum(row.document.state in {"received", "parsing"} for row in self._rows.values())
-        return {"ingest": documents, "embed": sum(draft.vector is None for _, draft in self._drafts())}
-
     def _row(self, bu: str, document_id: str) -> _Row:
         row = self._rows.get(document_id)
         if row is None or row.document.bu != bu:
@@ -228,9 +236,19 @@ class MemoryDocuments:
     def _drafts(self) -> Iterator[tuple[_Row, _Draft]]:
         return ((row, draft) for row in self._rows.values() for draft in row.drafts)
 
-    def _remark(self, error: str | None) -> None:
+    def _rests(self, queue: WorkQueue, bu: str) -> bool:
+        now = datetime.now(UTC)
+        return any(pause and pause.until > now for pause in (self._pauses.get((queue, one)) for one in (bu, EVERYBODY)))
+
+    def _turn(self, queue: WorkQueue, bu: str) -> int:
+        return self._turns.get((queue, bu), 0)
+
+    def _served(self, queue: WorkQueue, bu: str) -> None:
+        self._turns[queue, bu] = max(self._turns.values(), default=0) + 1
+
+    def _remark(self, error: str | None, bus: set[str]) -> None:
         for row in self._rows.values():
-            if row.document.state == "embedding":
+            if row.document.state == "embedding" and row.document.bu in bus:
                 row.set(error=error)
 
     def _hide(self, document_id: str) -> None:
@@ -242,6 +260,75 @@ class MemoryDocuments:
         self.passages.entries += [_entry(row.document, draft) for draft in row.drafts]
         row.set(state="indexed", error=None, indexed_at=datetime.now(UTC), passages=len(row.drafts))
         row.drafts = []
+
+
+class MemoryBacklog:
+    """The queues of a `MemoryDocuments`."""
+
+    def __init__(self, documents: MemoryDocuments) -> None:
+        self._documents = documents
+
+    async def waiting(self) -> Sequence[Waiting]:
+        names: dict[State, Literal["ingest", "embed", "failed"]] = {
+            "received": "ingest",
+            "parsing": "ingest",
+            "embedding": "embed",
+            "failed": "failed",
+        }
+        found: dict[tuple[Literal["ingest", "embed", "failed"], str], list[_Row]] = {}
+        for row in self._documents._rows.values():  # noqa: SLF001 - two faces of one store
+            if row.document.state in names:
+                found.setdefault((names[row.document.state], row.document.bu), []).append(row)
+        return [self._waiting(queue, bu, rows) for (queue, bu), rows in sorted(found.items())]
+
+    async def retry(self, bu: str | None = None, ids: Sequence[str] | None = None) -> int:
+        again = [
+            row
+            for row in self._documents._rows.values()  # noqa: SLF001
+            if row.document.state == "failed" and bu in {None, row.document.bu} and (ids is None or row.document.id in ids)
+        ]
+        for row in again:
+            row.set(state="received", error=None, failed_in=None, attempts=0)
+            row.deaths, row.next_try, row.lease_until = 0, time.monotonic(), 0.0
+        return len(again)
+
+    async def cancel(self, bu: str, ids: Sequence[str], *, reason: str) -> Sequence[str]:
+        found = []
+        for row in self._documents._rows.values():  # noqa: SLF001
+            document = row.document
+            if document.bu == bu and document.id in ids and document.state not in {"indexed", "failed"}:
+                row.set(failed_in=document.state, state="failed", error=reason)
+                row.lease_until, row.staged, row.drafts = 0.0, {}, []
+                found.append(document.id)
+        return found
+
+    async def pause(self, queue: WorkQueue, bu: str, *, until: datetime | None, reason: str) -> None:
+        ends = until or datetime(9999, 1, 1, tzinfo=UTC)
+        self._documents._pauses[queue, bu] = Pause(queue=queue, bu=bu, until=ends, reason=reason)  # noqa: SLF001
+
+    async def resume(self, queue: WorkQueue | None = None, bu: str | None = None) -> int:
+        ended = [one for one in await self.pauses() if queue in {None, one.queue} and bu in {None, one.bu}]
+        for one in ended:
+            del self._documents._pauses[one.queue, one.bu]  # noqa: SLF001
+        return len(ended)
+
+    async def pauses(self) -> Sequence[Pause]:
+        now = datetime.now(UTC)
+        return sorted((one for one in self._documents._pauses.values() if one.until > now), key=lambda one: (one.queue, one.bu))  # noqa: SLF001
+
+    def _waiting(self, queue: Literal["ingest", "embed", "failed"], bu: str, rows: list[_Row]) -> Waiting:
+        now = datetime.now(UTC)
+        pauses = [self._documents._pauses.get((queue, one)) for one in (bu, EVERYBODY) if queue != "failed"]  # noqa: SLF001
+        pause = next((one for one in pauses if one and one.until > now), None)
+        return Waiting(
+            queue=queue,
+            bu=bu,
+            documents=len(rows),
+            passages=sum(draft.vector is None for row in rows for draft in row.drafts) if queue == "embed" else 0,
+            oldest_s=(now - min(row.document.received_at for row in rows)).total_seconds(),
+            paused_until=pause.until if pause else None,
+            reason=pause.reason if pause else None,
+        )
 
 
 class MemoryBlobs:
@@ -299,13 +386,30 @@ class TextParser:
         """Nothing to close."""
 
 
+class MemoryPace:
+    """Lets everybody through, but for models that rest."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int]] = []
+        self.resting: dict[str, float] = {}
+
+    async def take(self, model: str, quota: Quota, *, tokens: int) -> float:  # noqa: ARG002
+        left = self.resting.get(model, 0.0) - time.monotonic()
+        if left <= 0:
+            self.taken.append((model, tokens))
+        return max(0.0, left)
+
+    async def rest(self, model: str, seconds: float) -> None:
+        self.resting[model] = time.monotonic() + seconds
+
+
 class MemoryQueue:
     """Remembers who was woken."""
 
     def __init__(self) -> None:
         self.nudges: list[str] = []
 
-    async def nudge(self, queue: Literal["ingest", "embed"]) -> None:
+    async def nudge(self, queue: WorkQueue) -> None:
         self.nudges.append(queue)
 
 
@@ -325,6 +429,7 @@ def _received(document: NewDocument) -> Document:
         metadata=dict(document.metadata),
         state="received",
         error=None,
+        failed_in=None,
         attempts=0,
         passages=0,
         pages=None,

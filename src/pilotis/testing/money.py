@@ -296,7 +296,7 @@ class MemoryMoney:
     def _level(self, request: Request) -> tuple[int, str]:
         levels = self.safe.levels
         scope = max("env", f"bu:{request.bu}", key=lambda scope: levels.get(scope, 0))
-        return min(levels.get(scope, 0), len(request.ceilings) - 1), scope
+        return 0 if request.plane == "batch" else min(levels.get(scope, 0), len(request.ceilings) - 1), scope
 
     def _find(self, request: Request, level: int) -> tuple[Entry, int] | None:
         for at, key in enumerate(request.answer_keys[: level + 1]):
@@ -315,6 +315,8 @@ class MemoryMoney:
 
     def _arrivals(self, request: Request, weight: float, now: datetime) -> dict[str, datetime]:
         """The generic cell rate algorithm (ITU-T I.371): when the next request would come if all came at the agreed rate."""
+        if request.plane == "batch":
+            return {}
         rates = self.env.rates
         applying = [("env", "env", rates.env), (f"bu:{request.bu}",) * 2 + (rates.bus.get(request.bu, rates.bu),)]
         if request.ip:

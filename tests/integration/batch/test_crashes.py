@@ -35,7 +35,7 @@ async def test_a_killed_ingest_worker_loses_and_doubles_nothing(town: Town, tmp_
         assert parsed < 60, "it was too quick to be killed half-way"
         town.worker("ingest")
         assert await town.settled(deps, "killed", ids) == {"indexed": 60}
-        assert await deps.documents.waiting() == {"ingest": 0, "embed": 0}
+        assert await deps.backlog.waiting() == []
     ((there, distinct),) = town.rows(
         "SELECT count(*), count(DISTINCT p.id) FROM passage p JOIN document d ON d.id = document_id WHERE bu = 'killed'"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from pilotis.api.app import create_app
 from pilotis.contract.presets import default
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
-from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query
+from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query, Waiting
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.safe import Safe
 from pilotis.wiring import Service
@@ -88,6 +89,7 @@ class Documents:
             state="received",
             error=None,
             attempts=0,
+            failed_in=None,
             passages=0,
             pages=None,
             title=None,
@@ -135,9 +137,15 @@ class Documents:
             await drop(digest)
         return 0
 
-    async def waiting(self) -> Mapping[str, int]:
+
+class Backlog:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def waiting(self) -> Sequence[Waiting]:
         self.world.check("postgres")
-        return {"ingest": len(self.world.documents), "embed": 0}
+        units = Counter(document.bu for document in self.world.documents.values())
+        return [Waiting(queue="ingest", bu=bu, documents=n, oldest_s=1.5) for bu, n in units.items()]
 
 
 class Blobs:
@@ -255,11 +263,13 @@ def app(world: World) -> FastAPI:
         parser=SimpleNamespace(),
         passages=Passages(world),
         documents=Documents(world),  # type: ignore[arg-type]
+        backlog=Backlog(world),  # type: ignore[arg-type]
         keys=Keys(world),  # type: ignore[arg-type]
         ledger=Ledger(world),  # type: ignore[arg-type]
         admission=money,
         cache=money,
         outbox=money,
+        pace=cast("Any", None),
         guards=cast("Any", None),
         queue=Queue(world),
         meter=meter,
@@ -269,7 +279,7 @@ def app(world: World) -> FastAPI:
     async def redis() -> None:
         world.check("redis")
 
-    probes = {"postgres": deps.documents.waiting, "redis": redis, "model": lambda: deps.embedder.embed(["ready"])}
+    probes = {"postgres": deps.backlog.waiting, "redis": redis, "model": lambda: deps.embedder.embed(["ready"])}
     return create_app(world.plan, world.env, Service(deps=deps, probes=probes, exposition=meter.exposition, spool=world.spool))
 
 

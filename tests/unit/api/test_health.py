@@ -115,7 +115,7 @@ def test_metrics_are_born_at_zero_and_count(client: TestClient, stored: str) -> 
     before = client.get("/metrics").text
     assert 'rag_requests_total{kind="search",outcome="answered"} 0.0' in before
     assert 'rag_cost_eur_total{bu="default",model="extractive",plane="online"} 0.0' in before
-    assert 'rag_queue_depth{queue="ingest"} 1.0' in before
+    assert 'rag_queue_depth{bu="north",queue="ingest"} 1.0' in before
     assert "rag_contract_info{" in before
     client.post("/v1/search", json={"question": "the old key"})
     client.post("/v1/search", json={"question": ""})

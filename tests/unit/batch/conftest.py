@@ -10,7 +10,7 @@ from pilotis.batch.ingest import receive
 from pilotis.contract import load
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.ports import Deps, Document
-from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, MemoryQueue, TextParser
+from pilotis.testing.batch import MemoryBacklog, MemoryBlobs, MemoryDocuments, MemoryPace, MemoryQueue, TextParser
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
 
@@ -29,6 +29,7 @@ class Town:
     queue: MemoryQueue
     embedder: HashingEmbedder
     ledger: MemoryLedger
+    money: MemoryMoney
     folder: Path
 
     async def send(
@@ -60,14 +61,16 @@ def town(tmp_path: Path) -> Town:
         parser=parser,
         passages=passages,
         documents=documents,
+        backlog=MemoryBacklog(documents),
         keys=MemoryKeys(),
         ledger=ledger,
         admission=money,
         cache=money,
         outbox=money,
+        pace=MemoryPace(),
         guards=cast("Any", None),
         queue=queue,
         meter=MemoryMeter(),
         instance="test",
     )
-    return Town(plan, plan.env("dev"), deps, documents, passages, blobs, parser, queue, embedder, ledger, tmp_path)
+    return Town(plan, plan.env("dev"), deps, documents, passages, blobs, parser, queue, embedder, ledger, money, tmp_path)

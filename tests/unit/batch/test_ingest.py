@@ -238,7 +238,8 @@ async def test_a_document_the_model_refuses_does_not_take_the_others_down(town: 
     good, _ = await town.send("good.md")
     await parse_waiting(town.env, town.deps)
     await embed_waiting(town.plan, town.env, town.deps)
-    assert await town.state(bad) == ("failed", "the model refused the request (400)")
+    assert await town.state(bad) == ("failed", "the model refused the request (400), at the passage «a forbidden word…»")
+    assert (await town.documents.get("north", bad.id)).failed_in == "embedding"
     assert await town.state(good) == ("indexed", None)
 
 
@@ -277,7 +278,7 @@ async def test_a_batch_is_taken_for_as_long_as_its_size_asks(town: Town, monkeyp
     monkeypatch.setattr(town.documents, "pending", pending)
     for size in (1, 64, 2048):
         await embed_waiting(town.plan, replace(town.env, batch_emb=size), town.deps)
-    assert leases == [15.25, 31.0, 527.0]
+    assert leases == [30.25, 46.0, 542.0]
 
 
 async def test_what_embedding_costs_is_in_the_ledger_per_document(town: Town) -> None:
@@ -286,8 +287,9 @@ async def test_what_embedding_costs_is_in_the_ledger_per_document(town: Town) ->
     await parse_waiting(town.env, town.deps)
     model = replace(town.env.embedder, model="text-embedding-3-small", provider="openai")
     await embed_waiting(town.plan, replace(town.env, embedder=model), town.deps)
-    events = {event.subject: event for event in town.ledger.rows.values()}
+    events = {event.subject: event for event in town.money.settled.values()}
     assert events.keys() == {first.id, second.id}
+    assert not town.ledger.rows
     event = events[second.id]
     assert (event.plane, event.kind, event.bu, event.model) == ("batch", "ingest", "south", "text-embedding-3-small")
     assert event.usage["calls"][0]["input_tokens"] == 2

@@ -1,5 +1,6 @@
 """Postgres: documents, the index, the ledger and the keys."""
 
+from pilotis.adapters.postgres.backlog import PostgresBacklog
 from pilotis.adapters.postgres.documents import PostgresDocuments
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.keys import PostgresKeys
@@ -10,6 +11,7 @@ from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, m
 
 __all__ = [
     "Generation",
+    "PostgresBacklog",
     "PostgresDocuments",
     "PostgresGuards",
     "PostgresKeys",

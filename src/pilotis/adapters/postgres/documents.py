@@ -17,7 +17,7 @@ from pilotis.adapters.postgres.pool import translated
 from pilotis.adapters.postgres.queries import statements
 from pilotis.adapters.postgres.schema import Generation
 from pilotis.adapters.postgres.vectors import sparse_text, vector_text
-from pilotis.errors import NotFound
+from pilotis.errors import NotFound, Permanent
 from pilotis.ports import Claim, Document, NewDocument, Pending, State
 from pilotis.rag.lexical import passage_weights
 from pilotis.rag.passage import Cut, Parsed, embedded_text
@@ -168,7 +168,12 @@ class PostgresDocuments:
 
     async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
         async with translated(), self._pool.connection() as connection:
-            rows = await (await connection.execute(_INDEX["pending"], {"limit": limit, "lease_s": lease_s})).fetchall()
+            asked = {"limit": limit, "share": None, "lease_s": lease_s}
+            rows = await (await connection.execute(_INDEX["pending"], asked)).fetchall()
+            left = limit - len(rows)
+            if rows and left:  # a unit had less than its share: the others take what it leaves
+                asked |= {"limit": left, "share": left}
+                rows += await (await connection.execute(_INDEX["pending"], asked)).fetchall()
         return [Pending(passage_id=p, document_id=str(d), version=v, bu=bu, text=text) for p, d, v, bu, text in rows]
 
     async def postpone(self, waiting: Sequence[Pending], reason: str) -> None:
@@ -176,7 +181,8 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection:
             async with connection.transaction(), connection.cursor() as cursor:
                 await cursor.executemany(_INDEX["put_back"], keys)
-            await connection.execute(_SQL["remark"], {"error": _storable(reason)})
+            bus = sorted({pending.bu for pending in waiting})
+            await connection.execute(_SQL["remark"], {"error": _storable(reason), "bus": bus})
 
     async def publish(self, embedded: Sequence[tuple[Pending, NDArray[np.float32]]]) -> Sequence[str]:
         # Sorted, so that two writers lock the same rows in the same order.
@@ -188,12 +194,13 @@ class PostgresDocuments:
             if vectors:
                 async with connection.transaction(), connection.cursor() as cursor:
                     await cursor.executemany(_INDEX["store_vector"], vectors)
-                await connection.execute(_SQL["remark"], {"error": None})  # vectors come again
+                bus = sorted({pending.bu for pending, _ in embedded})
+                await connection.execute(_SQL["remark"], {"error": None, "bus": bus})  # vectors come again
                 ids = sorted({row[1] for row in vectors})
                 complete = await (await connection.execute(_INDEX["complete"], {"ids": ids})).fetchall()
             else:
                 complete = await (await connection.execute(_INDEX["complete_anywhere"])).fetchall()
-            return [str(identity) for identity, version in complete if await self._swap(connection, identity, version)]
+            return [str(identity) for identity, version in complete if await self._shown(connection, identity, version)]
 
     async def to_purge(self, *, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
         async with translated(), self._pool.connection() as connection:
@@ -203,11 +210,14 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection:
             await connection.execute(_SQL["purged"], {"numbers": list(numbers)})
 
-    async def waiting(self) -> Mapping[str, int]:
-        async with translated(), self._pool.connection() as connection:
-            row = await (await connection.execute(_SQL["waiting"])).fetchone()
-        assert row is not None
-        return {"ingest": row[0], "embed": row[1]}
+    async def _shown(self, connection: AsyncConnection, identity: UUID, version: int) -> bool:
+        """Swap; a document that the database refuses fails by itself and holds up no other."""
+        try:
+            async with translated():
+                return await self._swap(connection, identity, version)
+        except Permanent as error:
+            await self.fail(str(identity), version, error.message)
+            return False
 
     async def _swap(self, connection: AsyncConnection, identity: UUID, version: int) -> bool:
         """Old passages out, new ones in, counters right: all or nothing."""

@@ -58,7 +58,7 @@ async def translated() -> AsyncIterator[None]:
         ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Transient(f"Postgres is away: {_first_line(error)}", remedy="see: pilotis doctor") from error
-    except psycopg.DataError as error:
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Permanent(f"Postgres refuses the data: {_first_line(error)}") from error
 
 

@@ -213,10 +213,13 @@ class RedisAdmission:
                 [-1 if (limit := micro_limit(budgets[scope], window)) is None else limit for window in WINDOWS]
                 for scope in scopes(plane=plane, bu=bu, key=key)
             ],
-            "serves": [rung.serves for rung in ladder],
+            # The ladder is about answers: what is ingested while it bends is ingested as ever.
+            "serves": ["all"] if plane == "batch" else [rung.serves for rung in ladder],
             "steps": [rung.step for rung in ladder],
             "instance": self._till.instance,
         }
+        if plane == "batch":  # rates are those of callers; the queues have a pace of their own
+            return to_json(fixed), ()
         rates = (("env", "env", env.rates.env), (f"bu:{bu}", f"bu:{tag(bu)}", env.rates.bus.get(bu, env.rates.bu)))
         return to_json(fixed), tuple(_Limit(scope, name, rate) for scope, name, rate in rates if rate)
 

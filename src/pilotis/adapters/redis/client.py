@@ -46,6 +46,7 @@ SCRIPTS = (
     "free",
     "peek",
     "forget",
+    "pace",
 )
 
 

@@ -6,7 +6,7 @@ INSERT INTO document (id, bu, collection, name, sha256, size, media_type, metada
 VALUES (%(id)s, %(bu)s, %(collection)s, %(name)s, %(sha256)s, %(size)s, %(media_type)s, %(metadata)s)
 ON CONFLICT (bu, collection, name) DO UPDATE
 SET sha256 = excluded.sha256, size = excluded.size, media_type = excluded.media_type, metadata = excluded.metadata,
-    state = 'received', version = document.version + 1, error = NULL, attempts = 0, deaths = 0, staged = NULL,
+    state = 'received', version = document.version + 1, error = NULL, failed_in = NULL, attempts = 0, deaths = 0, staged = NULL,
     next_try_at = now(), lease_until = NULL, received_at = now()
 WHERE (document.sha256, document.metadata) IS DISTINCT FROM (excluded.sha256, excluded.metadata) OR document.state = 'failed'
 RETURNING *
@@ -61,17 +61,38 @@ INSERT INTO blob (sha256) SELECT DISTINCT unnest(%(digests)s::text[]) ON CONFLIC
 DELETE FROM blob WHERE sha256 = %(sha256)s
 
 -- name: claim
+-- The oldest document of the business unit that has waited longest for its turn. `unit` leaps from one unit to the next in the
+-- index: it reads as many entries as there are units, not as there are documents.
+WITH RECURSIVE unit AS (
+    (SELECT bu FROM document WHERE state IN ('received', 'parsing') ORDER BY bu LIMIT 1)
+    UNION ALL
+    SELECT (SELECT next.bu FROM document AS next WHERE next.state IN ('received', 'parsing') AND next.bu > unit.bu ORDER BY next.bu LIMIT 1)
+    FROM unit WHERE unit.bu IS NOT NULL
+), chosen AS MATERIALIZED (
+    SELECT unit.bu, due.id
+    FROM unit LEFT JOIN turn ON turn.queue = 'ingest' AND turn.bu = unit.bu
+    CROSS JOIN LATERAL (
+        SELECT id FROM document
+        WHERE document.bu = unit.bu AND state IN ('received', 'parsing') AND next_try_at <= now()
+          AND (lease_until IS NULL OR lease_until < now())
+        ORDER BY next_try_at, id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE NOT EXISTS (
+        SELECT FROM turn AS pause WHERE pause.queue = 'ingest' AND pause.bu IN (unit.bu, '*') AND pause.paused_until > now()
+    )
+    ORDER BY turn.served_at NULLS FIRST, unit.bu
+    LIMIT 1
+), served AS (
+    INSERT INTO turn (queue, bu, served_at) SELECT 'ingest', bu, clock_timestamp() FROM chosen
+    ON CONFLICT (queue, bu) DO UPDATE SET served_at = excluded.served_at
+)
 UPDATE document
 -- One that is still being parsed when its lease has run out took its worker with it.
 SET state = 'parsing', attempts = attempts + 1, deaths = deaths + (state = 'parsing')::integer,
     lease_until = now() + make_interval(secs => %(lease_s)s)
-WHERE id = (
-    SELECT id FROM document
-    WHERE state IN ('received', 'parsing') AND next_try_at <= now() AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY next_try_at, id
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
-)
+WHERE id = (SELECT id FROM chosen)
 RETURNING *
 
 -- name: renew
@@ -87,7 +108,7 @@ WHERE id = %(id)s
 -- name: fail
 UPDATE document
 SET state = CASE WHEN %(retry_in_s)s::float8 IS NULL THEN 'failed' ELSE 'received' END,
-    error = %(error)s, lease_until = NULL, staged = NULL,
+    error = %(error)s, lease_until = NULL, staged = NULL, failed_in = state,
     next_try_at = now() + make_interval(secs => coalesce(%(retry_in_s)s::float8, 0))
 WHERE id = %(id)s AND version = %(version)s AND state IN ('received', 'parsing', 'embedding')
 
@@ -95,7 +116,9 @@ WHERE id = %(id)s AND version = %(version)s AND state IN ('received', 'parsing',
 -- One order for all writers, and no waiting for those who write just now: it is said again at the next try.
 UPDATE document SET error = %(error)s::text
 WHERE id IN (
-    SELECT id FROM document WHERE state = 'embedding' AND error IS DISTINCT FROM %(error)s::text ORDER BY id FOR UPDATE SKIP LOCKED
+    SELECT id FROM document
+    WHERE state = 'embedding' AND bu = ANY(%(bus)s) AND error IS DISTINCT FROM %(error)s::text
+    ORDER BY id FOR UPDATE SKIP LOCKED
 )
 
 -- name: take_time
@@ -104,13 +127,9 @@ SET LOCAL statement_timeout = 0
 
 -- name: published
 UPDATE document
-SET state = 'indexed', error = NULL, indexed_at = now(), passages = %(passages)s,
+SET state = 'indexed', error = NULL, failed_in = NULL, indexed_at = now(), passages = %(passages)s,
     title = staged->>'title', language = staged->>'language', pages = (staged->>'pages')::integer, staged = NULL
 WHERE id = %(id)s
-
--- name: waiting
-SELECT (SELECT count(*) FROM document WHERE state IN ('received', 'parsing')),
-       (SELECT count(*) FROM draft WHERE embedding IS NULL)
 
 -- name: note_purge
 INSERT INTO purge (bu, document_id) VALUES (%(bu)s, %(id)s)

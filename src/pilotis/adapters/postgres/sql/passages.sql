@@ -13,15 +13,40 @@ WHERE draft.document_id = %(id)s AND passage.document_id = draft.document_id AND
   AND passage.indexed_text = draft.indexed_text AND entry.generation = %(generation)s
 
 -- name: pending
-UPDATE draft SET claimed_until = now() + make_interval(secs => %(lease_s)s)
-WHERE (document_id, ordinal) IN (
-    SELECT document_id, ordinal FROM draft
-    WHERE embedding IS NULL AND (claimed_until IS NULL OR claimed_until < now())
-    ORDER BY document_id, ordinal
+-- A batch shared by the business units whose turn it is; within each, the documents that came first. See `documents.claim`.
+WITH RECURSIVE unit AS (
+    (SELECT bu FROM document WHERE state = 'embedding' ORDER BY bu LIMIT 1)
+    UNION ALL
+    SELECT (SELECT next.bu FROM document AS next WHERE next.state = 'embedding' AND next.bu > unit.bu ORDER BY next.bu LIMIT 1)
+    FROM unit WHERE unit.bu IS NOT NULL
+), turned AS MATERIALIZED (
+    SELECT unit.bu, row_number() OVER (ORDER BY turn.served_at NULLS FIRST, unit.bu) AS place
+    FROM unit LEFT JOIN turn ON turn.queue = 'embed' AND turn.bu = unit.bu
+    WHERE unit.bu IS NOT NULL AND NOT EXISTS (
+        SELECT FROM turn AS pause WHERE pause.queue = 'embed' AND pause.bu IN (unit.bu, '*') AND pause.paused_until > now()
+    )
+    ORDER BY turn.served_at NULLS FIRST, unit.bu
+    LIMIT 16
+), taken AS MATERIALIZED (
+    SELECT share.document_id, share.ordinal, turned.bu
+    FROM turned CROSS JOIN LATERAL (
+        SELECT draft.document_id, draft.ordinal
+        FROM document JOIN draft ON draft.document_id = document.id
+        WHERE document.bu = turned.bu AND document.state = 'embedding'
+          AND draft.embedding IS NULL AND (draft.claimed_until IS NULL OR draft.claimed_until < now())
+        ORDER BY document.next_try_at, document.id, draft.ordinal
+        LIMIT coalesce(%(share)s::float8, (SELECT ceil(%(limit)s::float8 / count(*)) FROM turned))
+        FOR UPDATE OF draft SKIP LOCKED
+    ) AS share
+    ORDER BY turned.place
     LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+), served AS (
+    INSERT INTO turn (queue, bu, served_at) SELECT 'embed', bu, clock_timestamp() FROM (SELECT DISTINCT bu FROM taken ORDER BY bu) AS unit
+    ON CONFLICT (queue, bu) DO UPDATE SET served_at = excluded.served_at
 )
-RETURNING passage_id, document_id, version, (SELECT bu FROM document WHERE document.id = document_id), indexed_text
+UPDATE draft SET claimed_until = now() + make_interval(secs => %(lease_s)s)
+FROM taken WHERE draft.document_id = taken.document_id AND draft.ordinal = taken.ordinal
+RETURNING draft.passage_id, draft.document_id, draft.version, taken.bu, draft.indexed_text
 
 -- name: put_back
 UPDATE draft SET claimed_until = NULL WHERE document_id = %s AND version = %s AND passage_id = %s
