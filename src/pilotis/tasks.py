@@ -1,4 +1,4 @@
-"""The workers' edge: `python -m pilotis.tasks ingest|embed` runs one queue until SIGTERM.
+"""The workers' edge: `python -m pilotis.tasks ingest|embed|upkeep` runs one queue until SIGTERM.
 
 One process, one event loop, one of each port. A message says nothing but "look": what is to be done stands in the database.
 """
@@ -13,21 +13,28 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pilotis import wiring
-from pilotis.adapters.celery import serve
+from pilotis.adapters.celery import ROUND_S, QueueName, serve
 from pilotis.batch.embed import embed_waiting
-from pilotis.batch.ingest import parse_waiting, sweep
+from pilotis.batch.ingest import parse_waiting
+from pilotis.batch.upkeep import keep_up
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import PilotisError, Transient
 from pilotis.ports import Deps
 
-JOBS: dict[Literal["ingest", "embed"], Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = {
+JOBS: dict[QueueName, Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = {
     "ingest": lambda _, env, deps: parse_waiting(env, deps),
     "embed": embed_waiting,
+    "upkeep": keep_up,
 }
+UPKEEP_S = 30.0
+"""How often the stores are looked over for what was lost or is due."""
+NICENESS = 10
+"""Batches give way to questions where both want the processor."""
 OPEN_PAUSE_S = 1.0
 
 _log = logging.getLogger("pilotis.tasks")
@@ -41,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         wiring.start_logs(f"{asked.queue}[{os.getpid()}]")
+        os.nice(NICENESS)
         given = wiring.settings()
         plan, env = wiring.load_plan(given)
         with (
@@ -48,12 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
             wiring.stack(given, plan, env) as servers,
             asyncio.Runner() as runner,
         ):
-            opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers, batch=True)))
+            embeds = asked.queue == "embed"
+            opening = partial(wiring.open_deps, given, plan, env, addresses=servers, batch=True, asks=False, embeds=embeds)
+            opened, deps = runner.run(_opened(opening))
             try:
-                if asked.queue == "ingest":
-                    runner.run(_tidied(deps))
                 job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
-                serve(servers.redis_url, asked.queue, lambda: runner.run(job(plan, env, deps)), namespace=namespace)
+                every_s = UPKEEP_S if asked.queue == "upkeep" else ROUND_S
+                turn = lambda: runner.run(job(plan, env, deps))  # noqa: E731
+                serve(servers.redis_url, asked.queue, turn, namespace=namespace, every_s=every_s)
             finally:
                 runner.run(opened.__aexit__(None, None, None))
     except PilotisError as error:
@@ -71,13 +81,6 @@ async def _opened(make: Callable[[], AbstractAsyncContextManager[Deps]]) -> tupl
         except Transient as error:
             _log.warning("%s; again in %g s", error.message, OPEN_PAUSE_S)
             await asyncio.sleep(OPEN_PAUSE_S)
-
-
-async def _tidied(deps: Deps) -> None:
-    try:
-        await sweep(deps)
-    except Transient as error:
-        _log.warning("%s; what uploads left behind is looked for at the next start", error.message)
 
 
 @contextmanager

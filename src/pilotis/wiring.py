@@ -16,7 +16,9 @@ from uuid import uuid4
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
-    from pilotis.adapters.postgres import Schema
+    from psycopg_pool import AsyncConnectionPool
+
+    from pilotis.adapters.postgres import Generation, Schema
     from pilotis.adapters.prometheus import PrometheusMeter
     from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
@@ -190,23 +192,21 @@ async def open_deps(
     connections: int = 1,
     batch: bool = False,
     asks: bool = True,
+    embeds: bool = True,
 ) -> AsyncIterator[Deps]:
     """Open one of each, with that many connections to begin with; close all in reverse order, also where opening the next failed.
 
-    `batch` is for workers: the model then shares the cores. Who never `asks` needs no keys of models that answer.
+    `batch` is for workers: the model then shares the cores. Who never `asks` needs no keys of models
+    that answer; who never `embeds` loads no embedding model.
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
     from pilotis.adapters import blobs, celery, keyring, kreuzberg, postgres, prometheus, redis
     from pilotis.ports import Deps
 
-    folder, instance, name = data_folder(given, plan, env), uuid4().hex[:16], namespace(plan, env)
-    meter = meter or prometheus.PrometheusMeter(plan, env)
+    instance, name, meter = uuid4().hex[:16], namespace(plan, env), meter or prometheus.PrometheusMeter(plan, env)
     async with AsyncExitStack() as opened:
-        embedder, generators, reranker = await _models(opened, given, env, meter, batch=batch, asks=asks)
-        pool = await postgres.open_pool(addresses.database_url, min_size=connections, max_size=env.pool_max)
-        _close(opened, pool)
-        await postgres.check_schema(pool)
-        generation = await postgres.open_generation(pool, embedder)
+        embedder, generators, reranker = await _models(opened, given, env, meter, batch=batch, asks=asks, embeds=embeds)
+        pool, generation = await _database(opened, addresses, env, embedder, connections=connections)
         parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(pool), addresses.redis_url, namespace=name)
@@ -216,7 +216,7 @@ async def open_deps(
             embedder=embedder,
             generators=generators,
             reranker=reranker,
-            blobs=blobs.FolderBlobs(folder / "blobs"),
+            blobs=blobs.FolderBlobs(data_folder(given, plan, env) / "blobs"),
             parser=parser,
             passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
             documents=postgres.PostgresDocuments(pool, generation),
@@ -234,6 +234,17 @@ async def open_deps(
         )
 
 
+async def _database(
+    opened: AsyncExitStack, addresses: Addresses, env: Env, embedder: Embedder, *, connections: int
+) -> tuple[AsyncConnectionPool, Generation]:
+    from pilotis.adapters import postgres
+
+    pool = await postgres.open_pool(addresses.database_url, min_size=connections, max_size=env.pool_max)
+    _close(opened, pool)
+    await postgres.check_schema(pool)
+    return pool, await postgres.open_generation(pool, embedder)
+
+
 class _Closing(Protocol):
     async def close(self) -> None: ...
 
@@ -244,7 +255,7 @@ def _close(opened: AsyncExitStack, *parts: _Closing) -> None:
 
 
 async def _models(
-    opened: AsyncExitStack, given: Settings, env: Env, meter: Meter, *, batch: bool, asks: bool
+    opened: AsyncExitStack, given: Settings, env: Env, meter: Meter, *, batch: bool, asks: bool, embeds: bool
 ) -> tuple[Embedder, Mapping[str, Generator], Reranker | None]:
     from pilotis.adapters import models
 
@@ -255,7 +266,9 @@ async def _models(
         meter.gauge("rag_breaker_open", is_open, model=model)
 
     cache = model_cache()
-    embedder = await asyncio.to_thread(models.open_embedder, env, given.environ, cache=cache, batch=batch, watch=watch)
+    embedder: Embedder = models.NoEmbedder(env.embedder)
+    if embeds:
+        embedder = await asyncio.to_thread(models.open_embedder, env, given.environ, cache=cache, batch=batch, watch=watch)
     _close(opened, embedder)
     generators = models.open_generators(env, given.environ, embedder, watch) if asks else {}
     reranker = models.open_reranker(env, given.environ, watch) if asks else None

@@ -13,7 +13,8 @@ from pilotis.adapters import postgres
 from pilotis.embedded import running
 from pilotis.ports import Backlog, Claim, Document, Documents, NewDocument, Passages, Pending
 from pilotis.rag.passage import Parsed, cut
-from pilotis.testing.batch import MemoryBacklog, MemoryDocuments
+from pilotis.testing.backlog import MemoryBacklog
+from pilotis.testing.batch import MemoryDocuments
 from pilotis.testing.online import HashingEmbedder
 
 OLD = "# Bridges\n\nThe old bridge is made of granite.\n\n# Tolls\n\nCrossing is free on Sundays."

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
 from pilotis.errors import Transient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from redis import Redis
 
-QueueName = Literal["ingest", "embed"]
+QueueName = Literal["ingest", "embed", "upkeep"]
 
 VISIBILITY_S = 3600
 """Above the longest task by far: a task that is only slow must not be delivered twice."""
@@ -35,6 +35,8 @@ ROUND_S = 5.0
 AWAY_S = 5.0
 """How long a Redis that did not answer is left alone."""
 LONGEST_PAUSE_S = 30
+LONGEST_ASKED_S = 300.0
+"""How long a provider may ask to be left alone: then it is tried all the same."""
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ def build(redis_url: str, *, namespace: str) -> Celery:
 
     app = Celery("pilotis", broker=broker_url(redis_url), set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(name) for name in ("ingest", "embed")],
+        task_queues=[Queue(name) for name in get_args(QueueName)],
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_ignore_result=True,
@@ -155,11 +157,11 @@ def task_name(queue: QueueName) -> str:
     return f"pilotis.{queue}"
 
 
-def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespace: str) -> None:
+def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespace: str, every_s: float = ROUND_S) -> None:
     """Run a worker of one queue in this thread until SIGTERM, which lets the job in hand end.
 
     Each message runs `job` once; where it returns True, another message follows. Where it raises Transient it runs again, after
-    pauses that grow exponentially, with jitter.
+    pauses that grow exponentially, with jitter. Whenever the worker has been idle for `every_s` it looks by itself.
     """
     from celery.signals import setup_logging, worker_ready
     from celery.utils.time import get_exponential_backoff_interval
@@ -167,7 +169,7 @@ def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespac
     nudges = CeleryQueue(redis_url, namespace=namespace)
     app = build(redis_url, namespace=namespace)
 
-    rounds = _Rounds(lambda: nudges.insist(queue))
+    rounds = _Rounds(lambda: nudges.insist(queue), every_s)
 
     @app.task(name=task_name(queue), bind=True, max_retries=None)
     def turn(task: Any) -> None:
@@ -176,9 +178,10 @@ def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespac
             try:
                 more = job()
             except Transient as error:
-                pause_s = 1 + get_exponential_backoff_interval(
+                backoff_s = get_exponential_backoff_interval(
                     1, min(task.request.retries, 10), LONGEST_PAUSE_S, full_jitter=True
                 )
+                pause_s = max(1 + backoff_s, min(error.retry_after_s, LONGEST_ASKED_S))
                 _log.warning("%s; again in %d s", error.message, pause_s)
                 nudges.quieten(queue, pause_s + ROUND_S)
                 rounds.pause(pause_s)
@@ -202,33 +205,33 @@ def serve(redis_url: str, queue: QueueName, job: Callable[[], bool], *, namespac
 
 
 class _Rounds:
-    """A worker's own look for work, at once and then whenever it has been idle for ROUND_S.
+    """A worker's own look for work, at once and then whenever it has been idle for a while.
 
     Not by a nudge: a process that is killed between marking its nudge as unread and sending it leaves a mark without a message.
     """
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
+    def __init__(self, look: Callable[[], None], every_s: float) -> None:
+        self._look, self._every_s = look, every_s
         self._ended = threading.Event()
         self._working = False
         self._next = -math.inf
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        self._working, self._next = True, time.monotonic() + ROUND_S
+        self._working, self._next = True, time.monotonic() + self._every_s
         try:
             yield
         finally:
-            self._working, self._next = False, max(self._next, time.monotonic() + ROUND_S)
+            self._working, self._next = False, max(self._next, time.monotonic() + self._every_s)
 
     def pause(self, seconds: float) -> None:
         """A turn comes by itself after that long."""
-        self._next = time.monotonic() + seconds + ROUND_S
+        self._next = time.monotonic() + seconds + self._every_s
 
     def run(self) -> None:
         while not self._ended.is_set():
             if not self._working and time.monotonic() >= self._next:
-                self._next = time.monotonic() + ROUND_S
+                self._next = time.monotonic() + self._every_s
                 self._look()
             self._ended.wait(ROUND_S / 10)
 

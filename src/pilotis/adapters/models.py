@@ -11,11 +11,11 @@ from pilotis.adapters.breaker import Breaker
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pilotis.derive.plan import Embedding, Env, Llm
-    from pilotis.ports import Embedder, Generator, Reranker
+    from pilotis.ports import Embedder, Generator, Reranker, Vectors
 
 
 Watch = Callable[[str, float], None]
@@ -39,6 +39,24 @@ def open_embedder(env: Env, environ: Mapping[str, str], *, cache: Path, batch: b
         key_env=wanted.key_env,
         breaker=_breaker(wanted, watch),
     )
+
+
+class NoEmbedder:
+    """Stands where nothing is embedded: it knows which model the index is of, and loads none (100 MB less)."""
+
+    languages: frozenset[str] | None = None
+
+    def __init__(self, wanted: Embedding) -> None:
+        self.name, self.dimension = wanted.model, wanted.dimension
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        raise SetupError(f"this process does not embed, and was given {len(texts)} texts", remedy="report it with the log")
+
+    def count_tokens(self, text: str) -> int:
+        return len(text) // 4
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 def open_generators(env: Env, environ: Mapping[str, str], embedder: Embedder, watch: Watch) -> dict[str, Generator]:

@@ -156,6 +156,34 @@ async def delete(request: Request, caller: Writer, document_id: str) -> Response
     return Response(status_code=204)
 
 
+@router.post(
+    "/{document_id}/retry",
+    summary="Let a document that failed begin again",
+    status_code=202,
+    responses=examples.responses(examples.DOCUMENT, status=202),
+    response_class=Response,
+)
+async def retry(request: Request, caller: Writer, document_id: str) -> Response:
+    """Does nothing to one that did not fail."""
+    deps = request.app.state.service.deps
+    if await deps.backlog.retry(caller.bu, [document_id]):
+        await deps.queue.nudge("ingest")
+    return json_response(document_view(await deps.documents.get(caller.bu, document_id)), 202)
+
+
+@router.post(
+    "/{document_id}/cancel",
+    summary="Give up a document that waits to be indexed",
+    responses=examples.responses(examples.DOCUMENT),
+    response_class=Response,
+)
+async def cancel(request: Request, caller: Writer, document_id: str) -> Response:
+    """It counts as failed, and may be retried; what an older version of it shows stays found. Does nothing to one that is finished."""
+    deps = request.app.state.service.deps
+    await deps.backlog.cancel(caller.bu, [document_id], reason="cancelled by its owner")
+    return json_response(document_view(await deps.documents.get(caller.bu, document_id)))
+
+
 def _check_form(uploads: list[Upload], fields: dict[str, str]) -> None:
     for name in fields:
         if name == "file":

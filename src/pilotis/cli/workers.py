@@ -1,4 +1,4 @@
-"""The two workers of a data folder: who starts them, and `pilotis worker` for those who run their own servers."""
+"""The workers of a data folder: who starts them, and `pilotis worker` for those who run their own servers."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class QueueName(StrEnum):
 
     INGEST = "ingest"
     EMBED = "embed"
+    UPKEEP = "upkeep"
 
 
 @contextmanager
 def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iterator[Workers]:
-    """Both workers as children of this process, for as long as the block lasts.
+    """The workers as children of this process, for as long as the block lasts.
 
     Every program that needs documents indexed starts its own. On one data folder one of each works; the others wait for its lock
     and take over at once should it go away.
@@ -60,7 +61,13 @@ def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iter
 
 
 def worker(
-    ctx: typer.Context, queue: Annotated[QueueName, typer.Argument(help="Parse documents (ingest), or embed their passages.")]
+    ctx: typer.Context,
+    queue: Annotated[
+        QueueName,
+        typer.Argument(
+            help="Parse documents (ingest), embed their passages (embed), or find what was lost and is due (upkeep)."
+        ),
+    ],
 ) -> None:
     """Run one worker in the foreground until SIGTERM: for servers of your own. Run as many as you need."""
     from pilotis import wiring

@@ -11,20 +11,19 @@ from datetime import UTC, datetime
 from hashlib import sha256 as new_sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilotis.errors import NotFound, Transient
-from pilotis.ports import EVERYBODY, Claim, Document, Hit, NewDocument, Pause, Pending, Quota, State, Waiting, WorkQueue
+from pilotis.ports import EVERYBODY, Claim, Document, Hit, NewDocument, Pause, Pending, State, WorkQueue
 from pilotis.rag.passage import Cut, Parsed, embedded_text
 from pilotis.testing.online import Entry, MemoryPassages
 
 
 @dataclass(slots=True)
-class _Draft:
+class Draft:
     cut: Cut
     text: str
     vector: NDArray[np.float32] | None = None
@@ -32,14 +31,14 @@ class _Draft:
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     document: Document
     version: int = 1
     deaths: int = 0
     staged: dict[str, object] = field(default_factory=dict)
     next_try: float = field(default_factory=time.monotonic)
     lease_until: float = 0.0
-    drafts: list[_Draft] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
 
     def set(self, **changes: object) -> None:
         self.document = replace(self.document, **changes)  # type: ignore[arg-type]  # names and types are the record's
@@ -50,19 +49,19 @@ class MemoryDocuments:
 
     def __init__(self, passages: MemoryPassages | None = None) -> None:
         self.passages = passages or MemoryPassages()
-        self._rows: dict[str, _Row] = {}
+        self.rows: dict[str, Row] = {}
         self._blobs: set[str] = set()
         self._purge: dict[int, tuple[str, str]] = {}
         self._turns: dict[tuple[str, str], int] = {}
-        self._pauses: dict[tuple[WorkQueue, str], Pause] = {}
+        self.pauses: dict[tuple[WorkQueue, str], Pause] = {}
 
     async def register(self, document: NewDocument) -> tuple[Document, bool]:
         self._blobs.add(document.sha256)
         key = (document.bu, document.collection, document.name)
-        row = next((row for row in self._rows.values() if _key(row.document) == key), None)
+        row = next((row for row in self.rows.values() if _key(row.document) == key), None)
         if row is None:
-            row = _Row(_received(document))
-            self._rows[row.document.id] = row
+            row = Row(_received(document))
+            self.rows[row.document.id] = row
             return row.document, True
         old = row.document
         if (old.sha256, old.metadata) == (document.sha256, document.metadata) and old.state != "failed":
@@ -102,7 +101,7 @@ class MemoryDocuments:
 
     async def delete(self, bu: str, document_id: str) -> None:
         row = self._row(bu, document_id)
-        del self._rows[row.document.id]
+        del self.rows[row.document.id]
         self._hide(row.document.id)
         self._note(row)
 
@@ -110,7 +109,7 @@ class MemoryDocuments:
         self._blobs.update(digests)
 
     async def reclaim(self, drop: Callable[[str], Awaitable[None]]) -> int:
-        unreferenced = self._blobs - {row.document.sha256 for row in self._rows.values()}
+        unreferenced = self._blobs - {row.document.sha256 for row in self.rows.values()}
         for sha256 in unreferenced:
             await drop(sha256)
         self._blobs -= unreferenced
@@ -120,7 +119,7 @@ class MemoryDocuments:
         now = time.monotonic()
         free = [
             row
-            for row in self._rows.values()
+            for row in self.rows.values()
             if row.document.state in {"received", "parsing"} and row.next_try <= now and row.lease_until < now
             if not self._rests("ingest", row.document.bu)
         ]
@@ -147,7 +146,7 @@ class MemoryDocuments:
             for entry in self.passages.entries
         }
         texts = [(cut, embedded_text(parsed.title, cut.headings, cut.text)) for cut in cuts]
-        row.drafts = [_Draft(cut, text, known.get((cut.id, text))) for cut, text in texts]
+        row.drafts = [Draft(cut, text, known.get((cut.id, text))) for cut, text in texts]
         sizes: Counter[str] = Counter()
         for cut in cuts:
             sizes[cut.language] += len(cut.text)
@@ -166,7 +165,7 @@ class MemoryDocuments:
 
     async def pending(self, limit: int, *, lease_s: float) -> Sequence[Pending]:
         now = time.monotonic()
-        units: dict[str, list[tuple[_Row, _Draft]]] = {}
+        units: dict[str, list[tuple[Row, Draft]]] = {}
         for row, draft in self._drafts():
             if draft.vector is None and draft.claimed_until < now and not self._rests("embed", row.document.bu):
                 units.setdefault(row.document.bu, []).append((row, draft))
@@ -199,10 +198,10 @@ class MemoryDocuments:
             draft.vector = vectors.get((row.document.id, row.version, draft.cut.id), draft.vector)
         if vectors:
             self._remark(None, {pending.bu for pending, _ in embedded})
-        named = {pending.document_id for pending, _ in embedded} or self._rows.keys()
+        named = {pending.document_id for pending, _ in embedded} or self.rows.keys()
         complete = [
             row
-            for identity, row in self._rows.items()
+            for identity, row in self.rows.items()
             if identity in named and row.document.state == "embedding" and all(draft.vector is not None for draft in row.drafts)
         ]
         for row in complete:
@@ -217,28 +216,28 @@ class MemoryDocuments:
         for n in numbers:
             self._purge.pop(n, None)
 
-    def _note(self, row: _Row) -> None:
+    def _note(self, row: Row) -> None:
         self._purge[max(self._purge, default=0) + 1] = (row.document.bu, row.document.id)
 
-    def _row(self, bu: str, document_id: str) -> _Row:
-        row = self._rows.get(document_id)
+    def _row(self, bu: str, document_id: str) -> Row:
+        row = self.rows.get(document_id)
         if row is None or row.document.bu != bu:
             raise NotFound(f"there is no document {document_id!r}", remedy="list them with GET /v1/documents")
         return row
 
     def _of(self, bu: str) -> list[Document]:
-        return [row.document for row in self._rows.values() if row.document.bu == bu]
+        return [row.document for row in self.rows.values() if row.document.bu == bu]
 
-    def _current(self, document_id: str, version: int, *states: State) -> _Row | None:
-        row = self._rows.get(document_id)
+    def _current(self, document_id: str, version: int, *states: State) -> Row | None:
+        row = self.rows.get(document_id)
         return row if row and row.version == version and row.document.state in states else None
 
-    def _drafts(self) -> Iterator[tuple[_Row, _Draft]]:
-        return ((row, draft) for row in self._rows.values() for draft in row.drafts)
+    def _drafts(self) -> Iterator[tuple[Row, Draft]]:
+        return ((row, draft) for row in self.rows.values() for draft in row.drafts)
 
     def _rests(self, queue: WorkQueue, bu: str) -> bool:
         now = datetime.now(UTC)
-        return any(pause and pause.until > now for pause in (self._pauses.get((queue, one)) for one in (bu, EVERYBODY)))
+        return any(pause and pause.until > now for pause in (self.pauses.get((queue, one)) for one in (bu, EVERYBODY)))
 
     def _turn(self, queue: WorkQueue, bu: str) -> int:
         return self._turns.get((queue, bu), 0)
@@ -247,88 +246,19 @@ class MemoryDocuments:
         self._turns[queue, bu] = max(self._turns.values(), default=0) + 1
 
     def _remark(self, error: str | None, bus: set[str]) -> None:
-        for row in self._rows.values():
+        for row in self.rows.values():
             if row.document.state == "embedding" and row.document.bu in bus:
                 row.set(error=error)
 
     def _hide(self, document_id: str) -> None:
         self.passages.entries = [entry for entry in self.passages.entries if entry.hit.document_id != document_id]
 
-    def _swap(self, row: _Row) -> None:
+    def _swap(self, row: Row) -> None:
         self._hide(row.document.id)
         row.set(**row.staged)
         self.passages.entries += [_entry(row.document, draft) for draft in row.drafts]
         row.set(state="indexed", error=None, indexed_at=datetime.now(UTC), passages=len(row.drafts))
         row.drafts = []
-
-
-class MemoryBacklog:
-    """The queues of a `MemoryDocuments`."""
-
-    def __init__(self, documents: MemoryDocuments) -> None:
-        self._documents = documents
-
-    async def waiting(self) -> Sequence[Waiting]:
-        names: dict[State, Literal["ingest", "embed", "failed"]] = {
-            "received": "ingest",
-            "parsing": "ingest",
-            "embedding": "embed",
-            "failed": "failed",
-        }
-        found: dict[tuple[Literal["ingest", "embed", "failed"], str], list[_Row]] = {}
-        for row in self._documents._rows.values():  # noqa: SLF001 - two faces of one store
-            if row.document.state in names:
-                found.setdefault((names[row.document.state], row.document.bu), []).append(row)
-        return [self._waiting(queue, bu, rows) for (queue, bu), rows in sorted(found.items())]
-
-    async def retry(self, bu: str | None = None, ids: Sequence[str] | None = None) -> int:
-        again = [
-            row
-            for row in self._documents._rows.values()  # noqa: SLF001
-            if row.document.state == "failed" and bu in {None, row.document.bu} and (ids is None or row.document.id in ids)
-        ]
-        for row in again:
-            row.set(state="received", error=None, failed_in=None, attempts=0)
-            row.deaths, row.next_try, row.lease_until = 0, time.monotonic(), 0.0
-        return len(again)
-
-    async def cancel(self, bu: str, ids: Sequence[str], *, reason: str) -> Sequence[str]:
-        found = []
-        for row in self._documents._rows.values():  # noqa: SLF001
-            document = row.document
-            if document.bu == bu and document.id in ids and document.state not in {"indexed", "failed"}:
-                row.set(failed_in=document.state, state="failed", error=reason)
-                row.lease_until, row.staged, row.drafts = 0.0, {}, []
-                found.append(document.id)
-        return found
-
-    async def pause(self, queue: WorkQueue, bu: str, *, until: datetime | None, reason: str) -> None:
-        ends = until or datetime(9999, 1, 1, tzinfo=UTC)
-        self._documents._pauses[queue, bu] = Pause(queue=queue, bu=bu, until=ends, reason=reason)  # noqa: SLF001
-
-    async def resume(self, queue: WorkQueue | None = None, bu: str | None = None) -> int:
-        ended = [one for one in await self.pauses() if queue in {None, one.queue} and bu in {None, one.bu}]
-        for one in ended:
-            del self._documents._pauses[one.queue, one.bu]  # noqa: SLF001
-        return len(ended)
-
-    async def pauses(self) -> Sequence[Pause]:
-        now = datetime.now(UTC)
-        return sorted((one for one in self._documents._pauses.values() if one.until > now), key=lambda one: (one.queue, one.bu))  # noqa: SLF001
-
-    def _waiting(self, queue: Literal["ingest", "embed", "failed"], bu: str, rows: list[_Row]) -> Waiting:
-        now = datetime.now(UTC)
-        pauses = [self._documents._pauses.get((queue, one)) for one in (bu, EVERYBODY) if queue != "failed"]  # noqa: SLF001
-        pause = next((one for one in pauses if one and one.until > now), None)
-        return Waiting(
-            queue=queue,
-            bu=bu,
-            documents=len(rows),
-            passages=sum(draft.vector is None for row in rows for draft in row.drafts) if queue == "embed" else 0,
-            oldest_s=(now - min(row.document.received_at for row in rows)).total_seconds(),
-            paused_until=pause.until if pause else None,
-            reason=pause.reason if pause else None,
-        )
 
 
 class MemoryBlobs:
@@ -386,33 +316,6 @@ class TextParser:
         """Nothing to close."""
 
 
-class MemoryPace:
-    """Lets everybody through, but for models that rest."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, int]] = []
-        self.resting: dict[str, float] = {}
-
-    async def take(self, model: str, quota: Quota, *, tokens: int) -> float:  # noqa: ARG002
-        left = self.resting.get(model, 0.0) - time.monotonic()
-        if left <= 0:
-            self.taken.append((model, tokens))
-        return max(0.0, left)
-
-    async def rest(self, model: str, seconds: float) -> None:
-        self.resting[model] = time.monotonic() + seconds
-
-
-class MemoryQueue:
-    """Remembers who was woken."""
-
-    def __init__(self) -> None:
-        self.nudges: list[str] = []
-
-    async def nudge(self, queue: WorkQueue) -> None:
-        self.nudges.append(queue)
-
-
 def _key(document: Document) -> tuple[str, str, str]:
     return document.bu, document.collection, document.name
 
@@ -440,7 +343,7 @@ def _received(document: NewDocument) -> Document:
     )
 
 
-def _entry(document: Document, draft: _Draft) -> Entry:
+def _entry(document: Document, draft: Draft) -> Entry:
     assert draft.vector is not None
     cut = draft.cut
     hit = Hit(

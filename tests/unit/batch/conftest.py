@@ -10,7 +10,8 @@ from pilotis.batch.ingest import receive
 from pilotis.contract import load
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.ports import Deps, Document
-from pilotis.testing.batch import MemoryBacklog, MemoryBlobs, MemoryDocuments, MemoryPace, MemoryQueue, TextParser
+from pilotis.testing.backlog import MemoryBacklog, MemoryPace, MemoryQueue
+from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, TextParser
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
 

@@ -16,7 +16,7 @@ from pilotis.batch.ingest import parse_waiting
 from pilotis.derive.budget import Budget, Budgets
 from pilotis.derive.plan import Env
 from pilotis.errors import Permanent, Transient
-from pilotis.testing.batch import MemoryPace
+from pilotis.testing.backlog import MemoryPace
 from pilotis.testing.money import MemoryMoney
 
 if TYPE_CHECKING:
