@@ -16,10 +16,9 @@ from uuid import uuid4
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
-    from psycopg_pool import AsyncConnectionPool
-
     from pilotis.adapters.postgres import Generation, Schema
     from pilotis.adapters.prometheus import PrometheusMeter
+    from pilotis.adapters.redis import RedisMoney
     from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
     from pilotis.ports import Deps, Embedder, Generator, Meter, Reranker
@@ -201,48 +200,50 @@ async def open_deps(
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
     from pilotis.adapters import blobs, celery, keyring, kreuzberg, postgres, prometheus, redis
-    from pilotis.ports import Deps
 
-    instance, name, meter = uuid4().hex[:16], namespace(plan, env), meter or prometheus.PrometheusMeter(plan, env)
+    name, instance, meter = namespace(plan, env), uuid4().hex[:16], meter or prometheus.PrometheusMeter(plan, env)
     async with AsyncExitStack() as opened:
-        embedder, generators, reranker = await _models(opened, given, env, meter, batch=batch, asks=asks, embeds=embeds)
-        pool, generation = await _database(opened, addresses, env, embedder, connections=connections)
+        models = await _models(opened, given, env, meter, batch=batch, asks=asks, embeds=embeds)
+        sizes = {"min_size": connections, "max_size": env.pool_max}
+        database = await postgres.open_database(addresses.database_url, models[0], **sizes)
+        _close(opened, database[0])
         parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
-        keys = keyring.CachedKeys(postgres.PostgresKeys(pool), addresses.redis_url, namespace=name)
+        keys = keyring.CachedKeys(postgres.PostgresKeys(database[0]), addresses.redis_url, namespace=name)
         money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)
         _close(opened, parser, queue, keys, money)
-        yield Deps(
-            embedder=embedder,
-            generators=generators,
-            reranker=reranker,
-            blobs=blobs.FolderBlobs(data_folder(given, plan, env) / "blobs"),
-            parser=parser,
-            passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
-            documents=postgres.PostgresDocuments(pool, generation),
-            backlog=postgres.PostgresBacklog(pool),
-            keys=keys,
-            ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
-            admission=money.admission,
-            cache=money.cache,
-            outbox=money.outbox,
-            pace=money.pace,
-            guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
-            queue=queue,
-            meter=meter,
-            instance=instance,
+        stored = blobs.FolderBlobs(data_folder(given, plan, env) / "blobs")
+        yield _assembled(
+            env, models, database, money, blobs=stored, parser=parser, keys=keys, queue=queue, meter=meter, instance=instance
         )
 
 
-async def _database(
-    opened: AsyncExitStack, addresses: Addresses, env: Env, embedder: Embedder, *, connections: int
-) -> tuple[AsyncConnectionPool, Generation]:
+def _assembled(
+    env: Env,
+    models: tuple[Embedder, Mapping[str, Generator], Reranker | None],
+    database: tuple[Any, Generation],
+    money: RedisMoney,
+    **others: Any,
+) -> Deps:
     from pilotis.adapters import postgres
+    from pilotis.ports import Deps
 
-    pool = await postgres.open_pool(addresses.database_url, min_size=connections, max_size=env.pool_max)
-    _close(opened, pool)
-    await postgres.check_schema(pool)
-    return pool, await postgres.open_generation(pool, embedder)
+    pool, generation = database
+    return Deps(
+        embedder=models[0],
+        generators=models[1],
+        reranker=models[2],
+        passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
+        documents=postgres.PostgresDocuments(pool, generation),
+        backlog=postgres.PostgresBacklog(pool),
+        ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
+        guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
+        admission=money.admission,
+        cache=money.cache,
+        outbox=money.outbox,
+        pace=money.pace,
+        **others,
+    )
 
 
 class _Closing(Protocol):

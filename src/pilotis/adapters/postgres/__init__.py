@@ -7,7 +7,7 @@ from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
-from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, schema
+from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_database, open_generation, schema
 
 __all__ = [
     "Generation",
@@ -20,6 +20,7 @@ __all__ = [
     "Schema",
     "check_schema",
     "migrate",
+    "open_database",
     "open_generation",
     "open_pool",
     "schema",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from pilotis.adapters.postgres.pool import translated
+from pilotis.adapters.postgres.pool import open_pool, translated
 from pilotis.errors import SetupError
 from pilotis.rag.lexical import ANALYSIS_VERSION
 
@@ -70,6 +70,19 @@ async def schema(url: str) -> Schema:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
         async with connection:
             return _place(await _current(connection))
+
+
+async def open_database(
+    url: str, embedder: Embedder, *, min_size: int, max_size: int
+) -> tuple[AsyncConnectionPool, Generation]:
+    """A pool on a database that is fit to be used, and its active generation. Raises what `check_schema` and `open_generation` do."""
+    pool = await open_pool(url, min_size=min_size, max_size=max_size)
+    try:
+        await check_schema(pool)
+        return pool, await open_generation(pool, embedder)
+    except BaseException:  # whatever it was, the pool must not outlive it
+        await pool.close()
+        raise
 
 
 async def check_schema(pool: AsyncConnectionPool) -> None:
