@@ -70,8 +70,11 @@ class ChatBody(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """The same, by its newer name."""
     n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    functions: list[Any] | None = None
     response_format: Any = None
     modalities: list[Any] | None = None
     audio: Any = None
@@ -231,6 +234,12 @@ def _check(body: ChatBody) -> None:
     form = body.response_format.get("type") if isinstance(body.response_format, dict) else body.response_format
     if body.n not in {None, 1}:
         raise Unfit(f"n is {body.n}; there is one answer to a question", param="n", remedy="leave it out")
+    for name in ("tools", "functions"):
+        if getattr(body, name):
+            raise Unfit(f"this service calls no tools, so {name!r} would never be used", param=name, remedy=f"leave {name!r} out")
+    for name in ("logprobs", "top_logprobs"):
+        if getattr(body, name):
+            raise Unfit("no probabilities of tokens are told", param=name, remedy=f"leave {name!r} out")
     if form not in (None, "text"):
         raise Unfit(f"an answer is text, not {str(form)[:50]!r}", param="response_format", remedy="leave it out")
     if body.audio is not None or (body.modalities and body.modalities != ["text"]):

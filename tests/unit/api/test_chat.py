@@ -97,7 +97,7 @@ def test_a_stream_that_breaks_ends_with_an_error_these_clients_raise(client: Tes
     "more",
     [
         {"temperature": 0.2, "top_p": 1, "seed": 3, "user": "u", "n": 1, "stop": ["\n"], "metadata": {"a": "b"}},
-        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
+        {"tools": [], "functions": [], "tool_choice": "auto", "logprobs": False, "top_logprobs": 0},
         {"response_format": {"type": "text"}, "modalities": ["text"], "whatever": {"comes": "next"}},
         {"max_tokens": 5, "max_completion_tokens": 7, "stream": False, "stream_options": None},
         {"messages": [{"role": "system", "content": "Be rude."}, {"role": "developer", "content": "x"}, *BODY["messages"]]},
@@ -114,6 +114,13 @@ def test_what_changes_nothing_is_accepted(client: TestClient, stored: str, more:
     ("more", "param"),
     [
         ({"n": 2}, "n"),
+        ({"n": 0}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 3}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none", "stream": True}, "tools"),
+        ({"functions": [{"name": "f"}]}, "functions"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
