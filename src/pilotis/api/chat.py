@@ -236,7 +236,9 @@ def _check(body: ChatBody) -> None:
         raise Unfit(f"n is {body.n}; there is one answer to a question", param="n", remedy="leave it out")
     for name in ("tools", "functions"):
         if getattr(body, name):
-            raise Unfit(f"this service calls no tools, so {name!r} would never be used", param=name, remedy=f"leave {name!r} out")
+            raise Unfit(
+                f"this service calls no tools, so {name!r} would never be used", param=name, remedy=f"leave {name!r} out"
+            )
     for name in ("logprobs", "top_logprobs"):
         if getattr(body, name):
             raise Unfit("no probabilities of tokens are told", param=name, remedy=f"leave {name!r} out")

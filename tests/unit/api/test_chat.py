@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
 import pytest
 from starlette.testclient import TestClient
+
+from pilotis.derive.cost import Usage
+from pilotis.testing.online import ScriptedGenerator
 
 QUESTION = "How do I revoke the old key?"
 BODY: dict[str, Any] = {"model": "pilotis", "messages": [{"role": "user", "content": QUESTION}]}
@@ -202,3 +206,10 @@ def test_openais_own_client_raises_what_breaks_a_stream(client: TestClient, worl
         with pytest.raises(openai.APIError, match="ledger is away") as broken:
             list(stream)
     assert broken.value.type == "server_error"
+
+
+def test_an_answer_that_the_service_cuts_says_so(client: TestClient, written_by: Callable[..., Any], stored: str) -> None:
+    usage = Usage(model="scripted", provider="local", input_tokens=9, output_tokens=3)
+    written_by(ScriptedGenerator("one ", "two ", "three ", usage=usage), tok_out_max=3, cache_ttl_s=0)
+    for more in ({}, {"max_tokens": 99}):
+        assert client.post("/v1/chat/completions", json=BODY | more).json()["choices"][0]["finish_reason"] == "length"
