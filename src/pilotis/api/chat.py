@@ -16,7 +16,7 @@ from pilotis.api.bodies import Body, Filters, Text, TopK, json_body, read_json
 from pilotis.api.chat_views import DONE, Reply, extension, finish_reason, frame, model_view, notes
 from pilotis.api.edge import CLIENT_IP, COUNTED
 from pilotis.api.problems import SHOWN_CHARACTERS, describe, limit_of, problem, shorten
-from pilotis.api.stream import EventStream
+from pilotis.api.stream import EventStream, whole
 from pilotis.api.views import json_response, plain
 from pilotis.derive import genai
 from pilotis.errors import Invalid, NotFound
@@ -160,13 +160,9 @@ async def chat(request: Request, caller: Caller) -> Response:
     if asked.streamed:
         pieces = _pieces(events, reply, notes_too=with_notes, most=most)
         return ChatStream(_frames(pieces, request.scope["request_id"]))
-    async with aclosing(events):
-        async for step in events:
-            if isinstance(step, road.Done):
-                cost = plain(step.answer.receipt.cost_eur)
-                whole = reply.whole(step.answer, footnotes=with_notes, most=most)
-                return json_response(whole, headers={"x-rag-cost-eur": cost})
-    raise AssertionError("the road of a question ends with Done or an error")
+    answer = await whole(events, request.receive)
+    said = reply.whole(answer, footnotes=with_notes, most=most)
+    return json_response(said, headers={"x-rag-cost-eur": plain(answer.receipt.cost_eur)})
 
 
 @router.get(

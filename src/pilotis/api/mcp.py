@@ -25,6 +25,7 @@ from pilotis.api.bodies import MAX_JSON_BYTES, Body, Text, TopK, Typed, read_byt
 from pilotis.api.chat_views import notes
 from pilotis.api.edge import CLIENT_IP
 from pilotis.api.problems import SHOWN_CHARACTERS, count_limited, describe, headers_of, invalid_fields, limit_of, shorten
+from pilotis.api.stream import unless_left
 from pilotis.api.views import answer_view, document_view, encode, json_response, passages_view, plain
 from pilotis.derive import genai
 from pilotis.errors import Forbidden, PilotisError
@@ -142,7 +143,7 @@ class Endpoint:
             await _refusal(error, request)(scope, receive, send)
             return
         server = await asyncio.to_thread(_server)
-        await _serve(server, scope, _again(body, receive), send)
+        await unless_left(_serve(server, scope, _once(body), send), receive)
 
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -269,11 +270,13 @@ async def _whole(work: Coroutine[Any, Any, Told]) -> Told:
         raise
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """`receive` for whoever reads a body that was read already."""
+def _once(body: bytes) -> Receive:
+    """`receive` for whoever reads a body that was read already; whether the client leaves is watched elsewhere."""
     told: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
-        return told.pop() if told else await receive()
+        if not told:
+            await asyncio.Event().wait()
+        return told.pop()
 
     return replayed
