@@ -34,6 +34,14 @@ def test_the_tools_are_listed_with_their_arguments(client: TestClient) -> None:
     assert tools["ask"]["annotations"]["readOnlyHint"] is True
 
 
+def test_a_tool_says_what_it_does_when_to_use_it_and_what_it_returns(client: TestClient) -> None:
+    for tool in call(client, "tools/list").json()["result"]["tools"]:
+        does, use, returns = tool["description"].split("\n\n")
+        assert does.endswith(".")
+        assert use.startswith("Use it ")
+        assert returns.startswith("Returns ")
+
+
 def test_ask_answers_with_sources_and_cost(client: TestClient, world: Any, stored: str) -> None:
     told = tool(client, "ask", QUESTION)
     assert not told["isError"]
