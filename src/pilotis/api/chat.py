@@ -155,13 +155,12 @@ async def chat(request: Request, caller: Caller) -> Response:
         with_usage=bool(options.include_usage),
     )
     with_notes = body.pilotis is None or body.pilotis.footnotes
-    most = min(body.most or app.env.tok_out_max, app.env.tok_out_max)
     events = _events(body.model, road.answer(asked, app.env, app.plan, app.service.deps))
     if asked.streamed:
-        pieces = _pieces(events, reply, notes_too=with_notes, most=most)
+        pieces = _pieces(events, reply, notes_too=with_notes)
         return ChatStream(_frames(pieces, request.scope["request_id"]))
     answer = await whole(events, request.receive)
-    said = reply.whole(answer, footnotes=with_notes, most=most)
+    said = reply.whole(answer, footnotes=with_notes)
     return json_response(said, headers={"x-rag-cost-eur": plain(answer.receipt.cost_eur)})
 
 
@@ -324,27 +323,25 @@ async def _events(model_id: str, events: AsyncGenerator[road.Event, None]) -> As
             raise _no_model(model_id) from None
 
 
-async def _pieces(
-    events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool, most: int
-) -> AsyncGenerator[bytes, None]:
+async def _pieces(events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool) -> AsyncGenerator[bytes, None]:
     """Nothing before the first word, then who speaks, and what is said."""
     begun = False
     async with aclosing(events):
         async for step in events:
-            for piece in _piece(step, reply, notes_too=notes_too, most=most):
+            for piece in _piece(step, reply, notes_too=notes_too):
                 if not begun:
                     yield reply.delta({"role": "assistant", "content": "", "refusal": None})
                     begun = True
                 yield piece
 
 
-def _piece(step: road.Event, reply: Reply, *, notes_too: bool, most: int) -> list[bytes]:
+def _piece(step: road.Event, reply: Reply, *, notes_too: bool) -> list[bytes]:
     match step:
         case road.Token(text=text):
             return [reply.delta({"content": text})]
         case road.Done(answer=answer):
             behind = notes(answer) if notes_too else ""
-            last = reply.delta({}, finish=finish_reason(answer, most), more={"pilotis": extension(answer)})
+            last = reply.delta({}, finish=finish_reason(answer), more={"pilotis": extension(answer)})
             usage = [reply.usage(answer)] if reply.with_usage else []
             return [*([reply.delta({"content": behind})] if behind else []), last, *usage, DONE]
     return []

@@ -23,7 +23,7 @@ from pilotis.online.events import Answer, Citation, Receipt, Step
 from pilotis.ports import Deps, Hit, Kept
 from pilotis.rag.question import Question
 
-FORM = 1
+FORM = 2
 """Of keys and records: raise it when either changes, and what older versions kept is no longer found."""
 
 CHUNK_WORDS = 12
@@ -62,6 +62,7 @@ def pack_answer(answer: Answer) -> bytes:
             "prompt": answer.prompt,
             "step": answer.step,
             "steps": [asdict(step) for step in answer.steps],
+            "cut": answer.cut,
             "cost_eur": str(answer.receipt.cost_eur),
             "price_book": answer.receipt.price_book,
         }
@@ -93,6 +94,7 @@ def unpack_answer(record: bytes, *, id: str, env: str, timings_ms: dict[str, flo
         step=kept["step"],
         cache="hit",
         steps=tuple(Step(**step) for step in kept["steps"]),
+        cut=kept["cut"],
     )
 
 

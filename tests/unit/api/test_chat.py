@@ -208,8 +208,29 @@ def test_openais_own_client_raises_what_breaks_a_stream(client: TestClient, worl
     assert broken.value.type == "server_error"
 
 
-def test_an_answer_that_the_service_cuts_says_so(client: TestClient, written_by: Callable[..., Any], stored: str) -> None:
+@pytest.mark.parametrize("cache_ttl_s", [0, 60])
+def test_an_answer_that_the_service_cuts_says_so(
+    client: TestClient, written_by: Callable[..., Any], stored: str, cache_ttl_s: int
+) -> None:
     usage = Usage(model="scripted", provider="local", input_tokens=9, output_tokens=3)
-    written_by(ScriptedGenerator("one ", "two ", "three ", usage=usage), tok_out_max=3, cache_ttl_s=0)
-    for more in ({}, {"max_tokens": 99}):
-        assert client.post("/v1/chat/completions", json=BODY | more).json()["choices"][0]["finish_reason"] == "length"
+    written_by(ScriptedGenerator("one ", "two ", "three ", usage=usage), tok_out_max=3, cache_ttl_s=cache_ttl_s)
+    for more in ({}, {}, {"max_tokens": 99}):
+        told = client.post("/v1/chat/completions", json=BODY | more).json()
+        assert told["choices"][0]["finish_reason"] == "length", told["pilotis"]["cache"]
+    streamed = chunks(client.post("/v1/chat/completions", json=BODY | {"stream": True}).text)
+    assert streamed[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_what_a_failed_attempt_wrote_cuts_nothing(client: TestClient, written_by: Callable[..., Any], stored: str) -> None:
+    written_by(Twice("all of it"), tok_out_max=4)
+    assert client.post("/v1/chat/completions", json=BODY).json()["choices"][0]["finish_reason"] == "stop"
+
+
+class Twice(ScriptedGenerator):
+    """Tells of two calls, as a generator does whose first attempt failed."""
+
+    async def generate(self, prompt: Any, *, max_tokens: int) -> Any:
+        async for piece in super().generate(prompt, max_tokens=max_tokens):
+            yield piece
+        for _ in range(2):
+            yield Usage(model=self.model, provider=self.provider, input_tokens=9, output_tokens=3)
