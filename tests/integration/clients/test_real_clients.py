@@ -149,6 +149,10 @@ def test_python_raises_what_its_users_catch(service: Up, client: openai.OpenAI, 
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="one answer"):
         client.chat.completions.create(model="pilotis", messages=ASKED, n=2)
+    tools: list[Any] = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
+    with pytest.raises(openai.BadRequestError, match="calls no tools") as refused:
+        client.chat.completions.create(model="pilotis", messages=ASKED, tools=tools)
+    assert refused.value.param == "tools"
     for stream in (False, True):
         with pytest.raises(openai.RateLimitError) as limited:
             client.with_options(api_key=hasty).chat.completions.create(model="pilotis", messages=ASKED, stream=stream)
