@@ -78,7 +78,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """The same to read: time, level, message, fields; a failure's traceback on lines of its own."""
+    """The same to read: time, level, message, fields; a failure's traceback on lines of its own, indented."""
 
     def __init__(self, process: str = "") -> None:
         super().__init__()
@@ -91,7 +91,8 @@ class TextLines(logging.Formatter):
             f"{_time(record.created)}{self._process} {record.levelname} {record.name} {record.getMessage()}{shown}"
         )
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, since an error may repeat what a stranger sent: a line of the log begins at the margin.
+            line = "\n  ".join((line, *map(_one_line, self.formatException(record.exc_info).splitlines())))
         return _masked(line)
 
 

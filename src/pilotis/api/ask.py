@@ -14,7 +14,7 @@ from pilotis.api.access import Caller
 from pilotis.api.bodies import Body, Filters, Text, TopK, Typed, json_body, read_json
 from pilotis.api.edge import CLIENT_IP, COUNTED
 from pilotis.api.problems import describe, problem_json
-from pilotis.api.stream import EventStream, event
+from pilotis.api.stream import EventStream, event, whole
 from pilotis.api.views import answer_view, encode, json_response, passages_view, plain
 from pilotis.derive import genai
 from pilotis.errors import Invalid
@@ -71,12 +71,8 @@ async def ask(request: Request, caller: Caller) -> Response:
     if streamed:
         first = await anext(events)
         return EventStream(_frames(first, events, request.scope["request_id"]))
-    async with aclosing(events):
-        async for step in events:
-            if isinstance(step, road.Done):
-                cost = plain(step.answer.receipt.cost_eur)
-                return json_response(answer_view(step.answer), headers={"x-rag-cost-eur": cost})
-    raise AssertionError("the road of a question ends with Done or an error")
+    answer = await whole(events, request.receive)
+    return json_response(answer_view(answer), headers={"x-rag-cost-eur": plain(answer.receipt.cost_eur)})
 
 
 async def _frames(first: road.Event, events: AsyncGenerator[road.Event, None], request_id: str) -> AsyncGenerator[bytes, None]:

@@ -16,7 +16,7 @@ from pilotis.api.bodies import Body, Filters, Text, TopK, json_body, read_json
 from pilotis.api.chat_views import DONE, Reply, extension, finish_reason, frame, model_view, notes
 from pilotis.api.edge import CLIENT_IP, COUNTED
 from pilotis.api.problems import SHOWN_CHARACTERS, describe, limit_of, problem, shorten
-from pilotis.api.stream import EventStream
+from pilotis.api.stream import EventStream, whole
 from pilotis.api.views import json_response, plain
 from pilotis.derive import genai
 from pilotis.errors import Invalid, NotFound
@@ -70,8 +70,11 @@ class ChatBody(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """The same, by its newer name."""
     n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    functions: list[Any] | None = None
     response_format: Any = None
     modalities: list[Any] | None = None
     audio: Any = None
@@ -152,18 +155,13 @@ async def chat(request: Request, caller: Caller) -> Response:
         with_usage=bool(options.include_usage),
     )
     with_notes = body.pilotis is None or body.pilotis.footnotes
-    most = min(body.most or app.env.tok_out_max, app.env.tok_out_max)
     events = _events(body.model, road.answer(asked, app.env, app.plan, app.service.deps))
     if asked.streamed:
-        pieces = _pieces(events, reply, notes_too=with_notes, most=most)
+        pieces = _pieces(events, reply, notes_too=with_notes)
         return ChatStream(_frames(pieces, request.scope["request_id"]))
-    async with aclosing(events):
-        async for step in events:
-            if isinstance(step, road.Done):
-                cost = plain(step.answer.receipt.cost_eur)
-                whole = reply.whole(step.answer, footnotes=with_notes, most=most)
-                return json_response(whole, headers={"x-rag-cost-eur": cost})
-    raise AssertionError("the road of a question ends with Done or an error")
+    answer = await whole(events, request.receive)
+    said = reply.whole(answer, footnotes=with_notes)
+    return json_response(said, headers={"x-rag-cost-eur": plain(answer.receipt.cost_eur)})
 
 
 @router.get(
@@ -231,10 +229,14 @@ def _check(body: ChatBody) -> None:
     form = body.response_format.get("type") if isinstance(body.response_format, dict) else body.response_format
     if body.n not in {None, 1}:
         raise Unfit(f"n is {body.n}; there is one answer to a question", param="n", remedy="leave it out")
+    for name in ("logprobs", "top_logprobs"):
+        if getattr(body, name):
+            raise Unfit("no probabilities of tokens are told", param=name, remedy=f"leave {name!r} out")
     if form not in (None, "text"):
         raise Unfit(f"an answer is text, not {str(form)[:50]!r}", param="response_format", remedy="leave it out")
     if body.audio is not None or (body.modalities and body.modalities != ["text"]):
         raise Unfit("an answer is text, not audio", param="audio", remedy="leave 'audio' and 'modalities' out")
+    # Tools that may be called need not be: chat programs send theirs with every question.
     if body.tool_choice is not None and body.tool_choice not in ("auto", "none"):
         raise Unfit("this service calls no tools, so none can be required", param="tool_choice", remedy="leave it out")
 
@@ -317,27 +319,25 @@ async def _events(model_id: str, events: AsyncGenerator[road.Event, None]) -> As
             raise _no_model(model_id) from None
 
 
-async def _pieces(
-    events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool, most: int
-) -> AsyncGenerator[bytes, None]:
+async def _pieces(events: AsyncGenerator[road.Event, None], reply: Reply, *, notes_too: bool) -> AsyncGenerator[bytes, None]:
     """Nothing before the first word, then who speaks, and what is said."""
     begun = False
     async with aclosing(events):
         async for step in events:
-            for piece in _piece(step, reply, notes_too=notes_too, most=most):
+            for piece in _piece(step, reply, notes_too=notes_too):
                 if not begun:
                     yield reply.delta({"role": "assistant", "content": "", "refusal": None})
                     begun = True
                 yield piece
 
 
-def _piece(step: road.Event, reply: Reply, *, notes_too: bool, most: int) -> list[bytes]:
+def _piece(step: road.Event, reply: Reply, *, notes_too: bool) -> list[bytes]:
     match step:
         case road.Token(text=text):
             return [reply.delta({"content": text})]
         case road.Done(answer=answer):
             behind = notes(answer) if notes_too else ""
-            last = reply.delta({}, finish=finish_reason(answer, most), more={"pilotis": extension(answer)})
+            last = reply.delta({}, finish=finish_reason(answer), more={"pilotis": extension(answer)})
             usage = [reply.usage(answer)] if reply.with_usage else []
             return [*([reply.delta({"content": behind})] if behind else []), last, *usage, DONE]
     return []

@@ -25,10 +25,10 @@ class Reply:
     """As the request named it."""
     with_usage: bool = False
 
-    def whole(self, answer: Answer, *, footnotes: bool, most: int) -> dict[str, Any]:
+    def whole(self, answer: Answer, *, footnotes: bool) -> dict[str, Any]:
         text = answer.text + (notes(answer) if footnotes else "")
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(answer, most)}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(answer)}
         head = self._head("chat.completion")
         return head | {"choices": [choice], "usage": usage_view(answer), "pilotis": extension(answer)}
 
@@ -85,9 +85,9 @@ def usage_view(answer: Answer) -> dict[str, Any]:
     }
 
 
-def finish_reason(answer: Answer, most: int) -> str:
-    """`length` where the writer used every token it was allowed: whether it had more to say nobody knows."""
-    return "length" if usage_view(answer)["completion_tokens"] >= most else "stop"
+def finish_reason(answer: Answer) -> str:
+    """`length` where the writer was cut off, also where the answer comes from the cache."""
+    return "length" if answer.cut else "stop"
 
 
 def notes(answer: Answer) -> str:

@@ -103,7 +103,7 @@ class Edge:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            log.info("request %s: the client left before it had sent everything", request_id)
+            log.info("request %s: the client left before an answer began", request_id)
         except Exception as error:  # the last net: whatever a route did not expect still gets an answer and a log line
             if exchange.status == CLOSED_BY_CLIENT:
                 await problems.of_error(error, request_id)(scope, exchange.receive, exchange.send)

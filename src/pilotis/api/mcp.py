@@ -25,6 +25,7 @@ from pilotis.api.bodies import MAX_JSON_BYTES, Body, Text, TopK, Typed, read_byt
 from pilotis.api.chat_views import notes
 from pilotis.api.edge import CLIENT_IP
 from pilotis.api.problems import SHOWN_CHARACTERS, count_limited, describe, headers_of, invalid_fields, limit_of, shorten
+from pilotis.api.stream import unless_left
 from pilotis.api.views import answer_view, document_view, encode, json_response, passages_view, plain
 from pilotis.derive import genai
 from pilotis.errors import Forbidden, PilotisError
@@ -121,11 +122,35 @@ async def _list_documents(call: ListCall, request: Request) -> Told:
     return "\n".join(lines) or "There are no documents.", {"documents": list(map(document_view, found)), "next": following}
 
 
+_SEARCH = """Find the passages of the organisation's documents that bear on a question, best first.
+
+Use it where you want to read the original words and draw your own conclusions, to compare or collect several places, or to check an
+answer of `ask`. It writes nothing, and costs less than `ask`. Put one question, in full: no conversation is known here.
+
+Returns each passage as `[n] title, page` with its text; as data also document, collection, headings, score, and where in the document it
+stands, with the cost in euros. "No passage was found." means that nothing there fits: do not answer from elsewhere as if it did."""
+_ASK = """Have a question answered from the organisation's documents alone, in the language of the question.
+
+Use it for what the organisation's own documents would know: its rules, products, procedures, contracts. Not for general knowledge, nor to
+write, translate or summarise a text of yours. Put one question, in full: no conversation is known here. A model may write the answer, which
+costs money and takes some seconds; what was asked a moment ago may come again for nothing.
+
+Returns the answer with marks as `[1]` and the sources they stand for; as data also each quote with its place, `cost_eur`, and `found`:
+false where the documents do not say, and then the answer says so."""
+_LIST_DOCUMENTS = """List the documents that `ask` and `search` read, newest first, and how far the reading of each is.
+
+Use it to see what there is, to find the name of a collection to narrow `ask` and `search` to, or to learn whether a document that was sent
+is ready. It tells nothing of what stands in them: use `search` for that. It costs nothing.
+
+Returns a line for each, `name (collection, state)`: `indexed` is ready, `failed` will not be. As data also id, title, pages, language, dates
+and errors, and `next`: the `after` of the following page, null on the last."""
+
 TOOLS: dict[str, tuple[type[BaseModel], Callable[[Any, Request], Coroutine[Any, Any, Told]], str]] = {
-    "search": (SearchCall, _search, "Find the passages that may answer a question, best first."),
-    "ask": (AskCall, _ask, "Answer a question from the documents, with numbered sources and the cost."),
-    "list_documents": (ListCall, _list_documents, "List the documents there are, newest first, and where each stands."),
+    "search": (SearchCall, _search, _SEARCH),
+    "ask": (AskCall, _ask, _ASK),
+    "list_documents": (ListCall, _list_documents, _LIST_DOCUMENTS),
 }
+"""What each is called with, does, and tells a model about itself: what it does, when it fits, what it returns."""
 
 
 class Endpoint:
@@ -142,7 +167,7 @@ class Endpoint:
             await _refusal(error, request)(scope, receive, send)
             return
         server = await asyncio.to_thread(_server)
-        await _serve(server, scope, _again(body, receive), send)
+        await unless_left(_serve(server, scope, _once(body), send), receive)
 
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -269,11 +294,13 @@ async def _whole(work: Coroutine[Any, Any, Told]) -> Told:
         raise
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """`receive` for whoever reads a body that was read already."""
+def _once(body: bytes) -> Receive:
+    """`receive` for whoever reads a body that was read already; whether the client leaves is watched elsewhere."""
     told: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
-        return told.pop() if told else await receive()
+        if not told:
+            await asyncio.Event().wait()
+        return told.pop()
 
     return replayed

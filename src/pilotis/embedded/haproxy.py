@@ -83,7 +83,8 @@ def configuration(front: Front, *, listening: int, certificate: Path | None = No
     """HAProxy's configuration.
 
     What could not be handed to one process goes to another; what one has begun is never sent again, since it may have been paid
-    for. `/metrics` is not passed on: counters of several processes under one address are no counters.
+    for. Whoever leaves before an answer begins is gone for the process too. `/metrics` is not passed on, however it is written:
+    counters of several processes under one address are no counters.
     """
     silent_s = round(front.total_s) + SPARE_S
     secure = f" ssl crt {_quoted(certificate)} alpn h2,http/1.1 ssl-min-ver TLSv1.2" if certificate else ""
@@ -93,6 +94,7 @@ def configuration(front: Front, *, listening: int, certificate: Path | None = No
         "defaults",
         "  mode http",
         "  option http-no-delay",
+        "  option abortonclose",
         "  option redispatch 1",
         "  retries 3",
         "  retry-on conn-failure",
@@ -107,7 +109,7 @@ def configuration(front: Front, *, listening: int, certificate: Path | None = No
         "frontend pilotis",
         f"  bind fd@{listening}{secure}",
         "  option forwardfor",
-        f"  http-request return {_own(404, 'not_found', _NO_METRICS)} if {{ path /metrics }}",
+        f"  http-request return {_own(404, 'not_found', _NO_METRICS)} if {{ path,url_dec -m str /metrics }}",
         "  default_backend processes",
         "backend processes",
         "  balance leastconn",

@@ -97,7 +97,13 @@ class _Written:
             step=self.entry.rung.step,
             cache="off" if self.entry.answer_key is None else "miss",
             steps=(*self.steps, *_put_right(self.draft, self.cited)),
+            cut=self._is_cut(receipt),
         )
+
+    def _is_cut(self, receipt: Receipt) -> bool:
+        """By the last call of the writer: one that failed before it may have used its tokens too."""
+        wrote = [usage.output_tokens for usage in receipt.usages if usage.model == self.draft.model]
+        return self.draft.prompt is not None and wrote[-1:] >= [self.draft.max_tokens]
 
 
 def _keep(written: _Written, found: Sequence[Hit] | None, env: Env, receipt: Receipt) -> Kept | None:

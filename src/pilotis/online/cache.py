@@ -61,6 +61,7 @@ def pack_answer(answer: Answer) -> bytes:
             "prompt": answer.prompt,
             "step": answer.step,
             "steps": [asdict(step) for step in answer.steps],
+            "cut": answer.cut,
             "cost_eur": str(answer.receipt.cost_eur),
             "price_book": answer.receipt.price_book,
         }
@@ -92,6 +93,7 @@ def unpack_answer(record: bytes, *, id: str, env: str, timings_ms: dict[str, flo
         step=kept["step"],
         cache="hit",
         steps=tuple(Step(**step) for step in kept["steps"]),
+        cut=kept["cut"],
     )
 
 

@@ -75,6 +75,8 @@ class Answer:
     cache: Literal["hit", "miss", "off"]
     steps: tuple[Step, ...]
     """What was skipped or put right on the way, and why."""
+    cut: bool = False
+    """Whether the writer used every token it was allowed: whether it had more to say nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

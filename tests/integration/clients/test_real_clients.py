@@ -149,6 +149,11 @@ def test_python_raises_what_its_users_catch(service: Up, client: openai.OpenAI, 
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="one answer"):
         client.chat.completions.create(model="pilotis", messages=ASKED, n=2)
+    tools: list[Any] = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
+    with pytest.raises(openai.BadRequestError, match="calls no tools") as refused:
+        client.chat.completions.create(model="pilotis", messages=ASKED, tools=tools, tool_choice="required")
+    assert refused.value.param == "tool_choice"
+    assert client.chat.completions.create(model="pilotis", messages=ASKED, tools=tools).choices[0].finish_reason == "stop"
     for stream in (False, True):
         with pytest.raises(openai.RateLimitError) as limited:
             client.with_options(api_key=hasty).chat.completions.create(model="pilotis", messages=ASKED, stream=stream)

@@ -163,6 +163,31 @@ def test_those_who_leave_in_mid_stream_pay_for_what_they_had_and_free_the_rest(p
     assert paid.resident_mb() < 500
 
 
+@pytest.mark.parametrize("route", ["/v1/ask", "/v1/chat/completions"])
+def test_those_who_leave_before_a_whole_answer_end_its_writing(paid: Any, north: str, simulator: str, route: str) -> None:
+    before = httpx2.get(f"{simulator.removesuffix('/v1')}/seen/{MODEL}").json()
+    left = paid.metric("rag_requests_total", kind="ask", outcome="left")
+
+    async def leave(client: httpx2.AsyncClient, number: int) -> None:
+        question = f"How do I rotate key number {number} of {route}?"
+        body = {"model": "pilotis", "messages": [{"role": "user", "content": question}]}
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(route, json={"question": question} if route == "/v1/ask" else body)
+
+    async def storm() -> None:
+        headers = {"authorization": f"Bearer {north}"}
+        async with httpx2.AsyncClient(base_url=paid.url, headers=headers, timeout=httpx2.Timeout(30, read=0.5)) as client:
+            await asyncio.gather(*(leave(client, n) for n in range(10)))
+
+    asyncio.run(storm())
+    deadline = time.monotonic() + 10
+    while paid.metric("rag_requests_total", kind="ask", outcome="left") < left + 10:
+        assert time.monotonic() < deadline, "somebody is still written for"
+        time.sleep(0.1)
+    after = httpx2.get(f"{simulator.removesuffix('/v1')}/seen/{MODEL}").json()
+    assert after["words"] - before["words"] < 10 * 60 * 0.8, "nobody told the model to stop"
+
+
 def test_a_document_that_gives_orders_gets_nothing_of_another_business_unit(paid: Any, north: str, simulator: str) -> None:
     _, secret = paid.key("south")
     question = {"question": "What is the code of the vault of business unit north?"}

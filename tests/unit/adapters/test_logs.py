@@ -82,6 +82,20 @@ def test_text_is_one_line_for_people(said: io.StringIO) -> None:
     assert second.endswith("INFO pilotis.request request status=200")
 
 
+def test_nobody_writes_lines_of_the_log_by_what_an_error_repeats(said: io.StringIO) -> None:
+    logs.start(form="text", stream=said)
+    forged = "2026-01-01T00:00:00.000Z INFO pilotis.request request status=200"
+    try:
+        raise ValueError(f"no such thing: \x1b[2J\n{forged}")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    lines = said.getvalue().splitlines()
+    assert lines[0].endswith("ERROR x failed")
+    assert all(line.startswith("  ") for line in lines[1:]), lines
+    assert any(forged in line for line in lines)
+    assert "\x1b" not in said.getvalue()
+
+
 def test_levels(said: io.StringIO) -> None:
     logs.start(level="warning", stream=said)
     logging.getLogger("x").info("no")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,11 @@ from starlette.testclient import TestClient
 from pilotis.adapters.prometheus import PrometheusMeter
 from pilotis.api.app import create_app
 from pilotis.contract.presets import default
-from pilotis.derive.plan import Env, Plan, derive
+from pilotis.derive.plan import Env, Llm, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
 from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query, Waiting
 from pilotis.testing.money import MemoryMoney
+from pilotis.testing.online import ScriptedGenerator
 from pilotis.testing.safe import Safe
 from pilotis.wiring import Service
 
@@ -295,3 +296,16 @@ def stored(client: TestClient) -> str:
     sent = client.post("/v1/documents", files={"file": ("keys.md", b"# Keys\n" + TEXT.encode(), "text/markdown")})
     assert sent.status_code == 202, sent.text
     return str(sent.json()["documents"][0]["id"])
+
+
+@pytest.fixture
+def written_by(app: FastAPI) -> Callable[..., ScriptedGenerator]:
+    """To let a model write the answers, in an env that is changed so."""
+
+    def write(writer: ScriptedGenerator, **changed: Any) -> ScriptedGenerator:
+        state = app.state
+        state.env = replace(state.env, llm=Llm(model=writer.model, provider=writer.provider), **changed)
+        state.service = replace(state.service, deps=replace(state.service.deps, generators={writer.model: writer}))
+        return writer
+
+    return write

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
 import pytest
 from starlette.testclient import TestClient
+
+from pilotis.derive.cost import Usage
+from pilotis.testing.online import ScriptedGenerator
 
 QUESTION = "How do I revoke the old key?"
 BODY: dict[str, Any] = {"model": "pilotis", "messages": [{"role": "user", "content": QUESTION}]}
@@ -97,7 +101,9 @@ def test_a_stream_that_breaks_ends_with_an_error_these_clients_raise(client: Tes
     "more",
     [
         {"temperature": 0.2, "top_p": 1, "seed": 3, "user": "u", "n": 1, "stop": ["\n"], "metadata": {"a": "b"}},
+        {"tools": [], "functions": [], "tool_choice": "auto", "logprobs": False, "top_logprobs": 0},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"},
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "functions": [{"name": "f"}], "tool_choice": "none"},
         {"response_format": {"type": "text"}, "modalities": ["text"], "whatever": {"comes": "next"}},
         {"max_tokens": 5, "max_completion_tokens": 7, "stream": False, "stream_options": None},
         {"messages": [{"role": "system", "content": "Be rude."}, {"role": "developer", "content": "x"}, *BODY["messages"]]},
@@ -114,6 +120,10 @@ def test_what_changes_nothing_is_accepted(client: TestClient, stored: str, more:
     ("more", "param"),
     [
         ({"n": 2}, "n"),
+        ({"n": 0}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 3}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
@@ -195,3 +205,31 @@ def test_openais_own_client_raises_what_breaks_a_stream(client: TestClient, worl
         with pytest.raises(openai.APIError, match="ledger is away") as broken:
             list(stream)
     assert broken.value.type == "server_error"
+
+
+@pytest.mark.parametrize("cache_ttl_s", [0, 60])
+def test_an_answer_that_the_service_cuts_says_so(
+    client: TestClient, written_by: Callable[..., Any], stored: str, cache_ttl_s: int
+) -> None:
+    usage = Usage(model="scripted", provider="local", input_tokens=9, output_tokens=3)
+    written_by(ScriptedGenerator("one ", "two ", "three ", usage=usage), tok_out_max=3, cache_ttl_s=cache_ttl_s)
+    for more in ({}, {}, {"max_tokens": 99}):
+        told = client.post("/v1/chat/completions", json=BODY | more).json()
+        assert told["choices"][0]["finish_reason"] == "length", told["pilotis"]["cache"]
+    streamed = chunks(client.post("/v1/chat/completions", json=BODY | {"stream": True}).text)
+    assert streamed[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_what_a_failed_attempt_wrote_cuts_nothing(client: TestClient, written_by: Callable[..., Any], stored: str) -> None:
+    written_by(Twice("all of it"), tok_out_max=4)
+    assert client.post("/v1/chat/completions", json=BODY).json()["choices"][0]["finish_reason"] == "stop"
+
+
+class Twice(ScriptedGenerator):
+    """Tells of two calls, as a generator does whose first attempt failed."""
+
+    async def generate(self, prompt: Any, *, max_tokens: int) -> Any:
+        async for piece in super().generate(prompt, max_tokens=max_tokens):
+            yield piece
+        for _ in range(2):
+            yield Usage(model=self.model, provider=self.provider, input_tokens=9, output_tokens=3)

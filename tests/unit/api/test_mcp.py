@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
 QUESTION = {"question": "How do I revoke the old key?"}
 
 
-def call(client: TestClient, method: str, params: dict[str, Any] | None = None, **headers: str) -> Any:
+def call(client: TestClient, method: str, params: dict[str, Any] | None = None, **headers: str | None) -> Any:
+    """The response; a header that is None is left out."""
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    return client.post("/mcp", json=message, headers=HEADERS | headers)
+    sent = {name: value for name, value in (HEADERS | headers).items() if value is not None}
+    return client.post("/mcp", json=message, headers=sent)
 
 
 def tool(client: TestClient, name: str, arguments: dict[str, Any]) -> Any:
@@ -29,6 +32,14 @@ def test_the_tools_are_listed_with_their_arguments(client: TestClient) -> None:
     assert tools["ask"]["inputSchema"]["required"] == ["question"]
     assert set(tools["search"]["inputSchema"]["properties"]) == {"question", "collection", "top_k"}
     assert tools["ask"]["annotations"]["readOnlyHint"] is True
+
+
+def test_a_tool_says_what_it_does_when_to_use_it_and_what_it_returns(client: TestClient) -> None:
+    for tool in call(client, "tools/list").json()["result"]["tools"]:
+        does, use, returns = tool["description"].split("\n\n")
+        assert does.endswith(".")
+        assert use.startswith("Use it ")
+        assert returns.startswith("Returns ")
 
 
 def test_ask_answers_with_sources_and_cost(client: TestClient, world: Any, stored: str) -> None:
@@ -114,3 +125,28 @@ def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
 def test_what_makes_no_sense_is_refused_as_the_callers_fault(client: TestClient, sense: bytes, version: str) -> None:
     headers = HEADERS | {"content-type": "application/json", "mcp-protocol-version": version}
     assert 400 <= client.post("/mcp", content=sense, headers=headers).status_code < 500
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://[", "http://127.0.0.1@evil.example"]
+)
+def test_a_web_page_of_another_machine_is_refused(client: TestClient, origin: str) -> None:
+    refused = call(client, "tools/list", origin=origin)
+    assert refused.status_code == 403, refused.text
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:6274", "http://127.0.0.1", "http://[::1]:8080"])
+def test_a_web_page_of_this_machine_may_call(client: TestClient, origin: str) -> None:
+    assert call(client, "tools/list", origin=origin).status_code == 200
+
+
+@pytest.mark.parametrize("version", [None, "2025-06-18"])
+def test_what_nobody_expected_is_told_without_its_words(app: FastAPI, client: TestClient, version: str | None) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("postgres://user:secret@10.0.0.1/db")
+
+    app.state.service.deps.documents.find = broken
+    told = call(client, "tools/call", {"name": "list_documents", "arguments": {}}, **{"mcp-protocol-version": version})
+    assert told.json()["result"]["isError"] is True
+    assert "secret" not in told.text
+    assert "unexpected" in told.text

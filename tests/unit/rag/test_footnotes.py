@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from pilotis.rag.footnotes import footnotes, without_sources
 
@@ -27,3 +30,10 @@ def test_what_was_said_comes_back_without_footnotes_and_marks() -> None:
     text = "Create it [1], then revoke `a[1]`. [2]"
     assert without_sources(text + footnotes([source(1, "Keys"), source(2, None, 4)], "fr")) == "Create it, then revoke `a[1]`."
     assert without_sources("Sources:\nmine") == "Sources:\nmine"
+
+
+@pytest.mark.parametrize("text", [" " * 100_000, "\t" * 100_000 + "x", (" " * 999 + "[x") * 100, "a [" * 33_000])
+def test_what_a_client_claims_was_said_is_read_in_no_time(text: str) -> None:
+    began = time.perf_counter()
+    assert without_sources(text) == text.strip()
+    assert time.perf_counter() - began < 0.5

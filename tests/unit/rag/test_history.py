@@ -35,6 +35,22 @@ def test_a_question_that_stands_by_itself(text: str) -> None:
     assert not is_follow_up(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["What is Redis?", "Who is Ada?", "What's a lease?", "Qui est Ada ?", "C'est quoi Redis ?", "Define idempotency precisely"],
+)
+def test_a_question_of_its_own_is_no_follow_up(text: str) -> None:
+    assert not is_follow_up(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What is it?", "And in French?", "What about Redis?", "Why?", "In production?", "And what is Redis?", "Explain them"],
+)
+def test_what_leans_on_something_is(text: str) -> None:
+    assert is_follow_up(text)
+
+
 def test_one_turn_is_the_question_and_has_no_history() -> None:
     assert follow([("user", "Why?")]) == ("Why?", ())
 
