@@ -151,6 +151,10 @@ class Books:
             self._seen = epoch
         if not await self._outbox.lead(self._instance, ttl_s=LEASE_S):
             return 0
+        if await self._ledger.epoch() != epoch:
+            # Two processes summed, one after the other, and the sums of the first were seeded: they lack what the second one marked.
+            await self._outbox.unseed()
+            return BATCH
         batch = await self._outbox.read(limit=BATCH)
         await _move(batch, self._outbox, self._ledger, epoch=epoch)
         self.lost += sum("lost" in event.usage for _, event in batch)

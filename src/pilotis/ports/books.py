@@ -171,6 +171,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def epoch(self) -> str | None:
+        """That of the latest recount: counters of another one may lack what was marked as counted since."""
+        ...
+
     async def spent(self, spans: Sequence[Span]) -> Sequence[Spending]:
         """What was spent by scope and window, every event rounded up to a micro-euro by itself, uncounted ones too."""
         ...

@@ -56,6 +56,10 @@ class MemoryLedger:
         self.not_counted = {id for id in self.not_counted if not self._is_ours(self.rows[id])}  # noqa: A001 - its own field
         return self.latest, self._sum(spans)
 
+    async def epoch(self) -> str | None:
+        await asyncio.sleep(0)
+        return self.latest
+
     async def spent(self, spans: Sequence[Span]) -> Sequence[Spending]:
         await asyncio.sleep(0)
         return self._sum(spans)

@@ -406,6 +406,19 @@ async def test_any_order_of_steps_of_several_processes(order: list[tuple[str, in
     await world.check(*world.ledger.rows)
 
 
+async def test_sums_that_another_process_has_overtaken_are_not_kept() -> None:
+    world = World()
+    mailbox = Mailbox(world.redis)
+    await world.ledger.append(event("before"))
+    epoch, spent = await world.ledger.recount(around(NOW, ZONE))
+    await world.ledger.append(event("between"))
+    await world.ledger.recount(around(NOW, ZONE))  # by another process, which has the lease for a moment
+    assert await mailbox.lead("late", ttl_s=5)
+    assert await mailbox.seed(spent, epoch=epoch, instance="late")
+    await world.rest(mailbox)
+    await world.check("before", "between")
+
+
 async def test_all_is_booked_and_counted_once() -> None:
     world = World()
     mailbox, ids = await full(world)

@@ -80,6 +80,11 @@ class PostgresLedger:
             summed = await (await connection.execute(_SQL["recount"], self._over(spans))).fetchall()
         return row[0], _spending(summed, spans)
 
+    async def epoch(self) -> str | None:
+        async with translated(), self._pool.connection() as connection:
+            row = await (await connection.execute(_SQL["epoch"], {"env": self._env})).fetchone()
+        return None if row is None else str(row[0])
+
     async def spent(self, spans: Sequence[Span]) -> Sequence[Spending]:
         async with translated(), self._pool.connection() as connection:
             summed = await (await connection.execute(_SQL["spent"], self._over(spans))).fetchall()

@@ -34,6 +34,9 @@ LIMIT %(limit)s
 -- name: counted
 UPDATE ledger SET counted = true WHERE id = ANY(%(ids)s) AND NOT counted
 
+-- name: epoch
+SELECT epoch FROM counting WHERE env = %(env)s
+
 -- name: new_epoch
 INSERT INTO counting (env, epoch) VALUES (%(env)s, gen_random_uuid()::text)
 ON CONFLICT (env) DO UPDATE SET epoch = excluded.epoch
