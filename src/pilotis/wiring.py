@@ -226,6 +226,8 @@ async def open_deps(
             cache=money.cache,
             outbox=money.outbox,
             guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
+            evaluations=postgres.PostgresEvaluations(pool, env=env.name),
+            feedback=postgres.PostgresFeedback(pool, env=env.name),
             queue=queue,
             meter=meter,
             instance=instance,

@@ -82,6 +82,8 @@ class Passages:
     """First event: what was found, in the order that `[n]` counts."""
 
     hits: tuple[Hit, ...]
+    ranked: tuple[Hit, ...] = ()
+    """Everything that was ranked, of which `hits` are what the writer reads; none where the answer comes from the cache."""
 
 
 @dataclass(frozen=True, slots=True)

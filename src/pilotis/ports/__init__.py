@@ -42,6 +42,7 @@ from pilotis.ports.money import (
     Request,
     Right,
 )
+from pilotis.ports.quality import Evaluations, Feedback
 
 __all__ = [
     "Admission",
@@ -57,7 +58,9 @@ __all__ = [
     "Document",
     "Documents",
     "Embedder",
+    "Evaluations",
     "Evidence",
+    "Feedback",
     "Generator",
     "GuardState",
     "Guards",
@@ -103,6 +106,8 @@ class Deps:
     cache: Cache
     outbox: Outbox
     guards: Guards
+    evaluations: Evaluations
+    feedback: Feedback
     queue: Queue
     meter: Meter
     instance: str

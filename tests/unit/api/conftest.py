@@ -22,6 +22,8 @@ from pilotis.derive.plan import Env, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
 from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query
 from pilotis.testing.money import MemoryMoney
+from pilotis.testing.online import MemoryPassages
+from pilotis.testing.quality import MemoryFeedback
 from pilotis.testing.safe import Safe
 from pilotis.wiring import Service
 
@@ -45,6 +47,12 @@ class World:
     purges: list[tuple[int, str, str]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
     broken: Exception | None = None
+    index: MemoryPassages = field(default_factory=MemoryPassages)
+    """Passages that a vote may name."""
+
+    @property
+    def in_ledger(self) -> list[CostEvent]:
+        return self.booked
 
     @property
     def events(self) -> list[CostEvent]:
@@ -261,6 +269,8 @@ def app(world: World) -> FastAPI:
         cache=money,
         outbox=money,
         guards=cast("Any", None),
+        evaluations=cast("Any", None),
+        feedback=MemoryFeedback(lambda: world.in_ledger, world.index),
         queue=Queue(world),
         meter=meter,
         instance="test",

@@ -66,6 +66,8 @@ def town(tmp_path: Path) -> Town:
         cache=money,
         outbox=money,
         guards=cast("Any", None),
+        evaluations=cast("Any", None),
+        feedback=cast("Any", None),
         queue=queue,
         meter=MemoryMeter(),
         instance="test",

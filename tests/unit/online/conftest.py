@@ -77,6 +77,8 @@ class World:
             cache=money,
             outbox=money,
             guards=nobody,
+            evaluations=nobody,
+            feedback=nobody,
             queue=nobody,
             meter=self.meter,
             instance="test",

@@ -1,6 +1,8 @@
 """Postgres: documents, the index, the ledger and the keys."""
 
 from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.evaluations import PostgresEvaluations
+from pilotis.adapters.postgres.feedback import PostgresFeedback
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
@@ -11,6 +13,8 @@ from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, m
 __all__ = [
     "Generation",
     "PostgresDocuments",
+    "PostgresEvaluations",
+    "PostgresFeedback",
     "PostgresGuards",
     "PostgresKeys",
     "PostgresLedger",
