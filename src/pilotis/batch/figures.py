@@ -41,6 +41,11 @@ def figures(rows: Sequence[Judged]) -> dict[str, Any]:
     return {"all": summary(rows), "tags": {tag: summary([row for row in rows if tag in row.tags]) for tag in tags}}
 
 
+def ordered(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The same in the order they are shown in: a database does not keep one."""
+    return [(name, found[name]) for name in (*METRICS, *TOTALS) if name in found]
+
+
 def summary(rows: Sequence[Judged]) -> dict[str, Any]:
     """The same for some of the questions."""
     found = {}

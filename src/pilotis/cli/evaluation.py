@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pilotis.cli import evaluation_view as view
 from pilotis.cli import output, session
 from pilotis.cli.proposals import propose
 from pilotis.errors import Invalid, SetupError
@@ -102,6 +101,8 @@ def list_runs(ctx: typer.Context, last: Annotated[int, typer.Option(min=1, max=1
 
         output.print_json([asdict(one) for one in found])
     else:
+        from pilotis.cli import evaluation_view as view
+
         view.print_runs(found)
 
 
@@ -145,6 +146,7 @@ def compare(
 
         first, second = session.run(options, work)
     from pilotis.batch.compare import compare as compared
+    from pilotis.cli import evaluation_view as view
 
     found = compared(first, second)
     _write_report(report, second, found, ())
@@ -197,6 +199,7 @@ def refuse_with_queue(*, gate: bool, report: Path | None, baseline: str | None) 
 
 def _inline(options: output.Options, golden: Golden, changes: Sequence[str], *, baseline: str | None, at_once: int) -> Outcome:
     from pilotis import wiring
+    from pilotis.cli import evaluation_view as view
     from pilotis.derive import plan as plans
     from pilotis.derive.budget import Rates
     from pilotis.derive.variant import variant
@@ -275,6 +278,8 @@ def _compared(before: Run | None, after: Run) -> Comparison | None:
 
 
 def _show(options: output.Options, run: Run, comparison: Comparison | None, lines: Sequence[Line], report: Path | None) -> None:
+    from pilotis.cli import evaluation_view as view
+
     _write_report(report, run, comparison, lines)
     if options.json:
         output.print_json(view.document(run, comparison, lines))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pilotis.batch.figures import ordered
+from pilotis.batch.report import LEAST_FOR_INTERVAL, MOST_TAGS, p_value, plain, rank, score, worst_first
 from pilotis.cli import output
 
 if TYPE_CHECKING:
@@ -74,14 +76,17 @@ def print_run(run: Run, comparison: Comparison | None) -> None:
     figures = evaluation.figures["all"]
     columns = ["figure", "value", "95 % interval", "n"]
     columns += ["before", "change", "p", ""] if comparison else []
-    output.table(columns, [[name, *_cells(name, found), *_change(name, comparison)] for name, found in figures.items()])
+    output.table(columns, [[name, *_cells(name, found), *_change(name, comparison)] for name, found in ordered(figures)])
     tags = evaluation.figures["tags"]
     if tags:
         names = [name for name in BY_TAG if name in figures]
-        rows_by_tag = (
-            (tag, found["error_rate"]["n"], *(_with_interval(name, found) for name in names)) for tag, found in tags.items()
+        largest = sorted(tags.items(), key=lambda pair: -pair[1]["error_rate"]["n"])
+        shown = (
+            (tag, found["error_rate"]["n"], *(_with_interval(name, found) for name in names))
+            for tag, found in largest[:MOST_TAGS]
         )
-        output.table(["tag", "n", *names], rows_by_tag, title="\nby tag")
+        left = f", the {MOST_TAGS} largest of {len(largest)}" if len(largest) > MOST_TAGS else ""
+        output.table(["tag", "n", *names], shown, title=f"\nby tag{left}")
     _print_worst(rows)
     if comparison:
         console.print(_paired_with(comparison), style="dim", markup=False)
@@ -109,7 +114,7 @@ def print_comparison(found: Comparison) -> None:
     moved = [*found.moved[:WORST], *[one for one in found.moved[-WORST:] if one[2] > 0 and one not in found.moved[:WORST]]]
     if moved:
         rows = (
-            (f"{delta:+.2f}", after.id, _short(after.question), _rank(before), _rank(after)) for before, after, delta in moved
+            (f"{delta:+.2f}", after.id, _short(after.question), rank(before), rank(after)) for before, after, delta in moved
         )
         output.table(("change", "id", "question", "A", "B"), rows, title="\nquestions that moved most")
     console.print(_paired_with(found), style="dim", markup=False)
@@ -180,12 +185,10 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
 
 
 def _print_worst(rows: Sequence[Judged]) -> None:
-    from pilotis.batch.report import score, worst_first
-
     worst = [row for row in worst_first(rows) if row.error or score(row) < 1][:WORST]
     if worst:
         shown = (
-            (row.id, _short(row.question), _rank(row), _short(row.error or row.answer), _short("; ".join(row.wanted)))
+            (row.id, _short(row.question), rank(row), _short(row.error or row.answer), _short("; ".join(row.wanted)))
             for row in worst
         )
         output.table(("id", "question", "rank", "answer", "expected"), shown, title="\nworst first")
@@ -206,15 +209,12 @@ def _cells(name: str, found: Mapping[str, Any]) -> tuple[str, str, int]:
 def _with_interval(name: str, found: Mapping[str, Any]) -> str:
     if name not in found:
         return ""
-    value, interval, _ = _cells(name, found[name])
-    return f"{value} ({interval})"
+    value, interval, n = _cells(name, found[name])
+    return f"{value} ({interval})" if n >= LEAST_FOR_INTERVAL else value
 
 
 def _plain(name: str, found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    value = found["value"]
-    return f"{value:,.1f}" if name.endswith("_ms") else f"{value:.6f}" if name == "eur_per_request" else f"{value:.3f}"
+    return "" if found is None else plain(name, found["value"])
 
 
 def _change(name: str, comparison: Comparison | None) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ def _change(name: str, comparison: Comparison | None) -> tuple[str, ...]:
         return ()
     change = next((one for one in comparison.changes if one.name == name), None)
     if change is not None:
-        return _plain(name, {"value": change.before}), _signed(change), _p(change.test.p), _verdict(change)
+        return _plain(name, {"value": change.before}), _signed(change), p_value(change.test.p), _verdict(change)
     before, after = (run.figures.get("all", {}).get(name) for run in (comparison.before, comparison.after))
     if before is None or after is None:
         return ("", "", "", "")
@@ -239,26 +239,12 @@ def _compared(change: Change) -> tuple[str, ...]:
         _plain(change.name, {"value": value}) for value in (change.before, change.after, test.low, test.high)
     )
     moved = f"{test.up} / {test.down}"
-    return change.name, before, after, _signed(change), f"{low} to {high}", _p(test.p), moved, _verdict(change)
+    return change.name, before, after, _signed(change), f"{low} to {high}", p_value(test.p), moved, _verdict(change)
 
 
 def _signed(change: Change) -> str:
     shown = _plain(change.name, {"value": abs(change.test.effect)})
     return f"{'-' if change.test.effect < 0 else '+'}{shown}"
-
-
-def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _rank(row: Judged) -> str:
-    """Where the first expected passage stood, or what became of the question else."""
-    if row.error:
-        return "failed"
-    rank = next((rank for rank, one in enumerate(row.seen, 1) if one.expected), None)
-    if rank is not None:
-        return str(rank)
-    return ("answered" if row.found else "not found") if "hit@5" not in row.metrics else f"> {len(row.seen)}"
 
 
 def _short(text: str) -> str:
