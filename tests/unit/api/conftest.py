@@ -219,6 +219,14 @@ class Ledger:
         self.world.check("ledger")
         self.world.booked.append(event)
 
+    async def book(self, events: Sequence[CostEvent], *, epoch: str | None) -> int:
+        for event in events:
+            await self.append(event)
+        return len(events)
+
+    async def uncounted(self, *, limit: int) -> Sequence[CostEvent]:
+        return []
+
 
 class Money(MemoryMoney):
     def __init__(self, world: World) -> None:
