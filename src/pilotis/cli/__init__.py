@@ -19,6 +19,7 @@ from pilotis.cli import (
     demo,
     doctor,
     evaluation,
+    feedback,
     guardrail,
     ingest,
     keys,
@@ -131,6 +132,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
 app.add_typer(guardrail.app, name="guardrail")
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(cache.app, name="cache")
 
 
