@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
 from pilotis.errors import Transient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from redis import Redis
 
-QueueName = Literal["ingest", "embed"]
+QueueName = Literal["ingest", "embed", "eval"]
 
 VISIBILITY_S = 3600
 """Above the longest task by far: a task that is only slow must not be delivered twice."""
@@ -121,7 +121,7 @@ def build(redis_url: str, *, namespace: str) -> Celery:
 
     app = Celery("pilotis", broker=broker_url(redis_url), set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(name) for name in ("ingest", "embed")],
+        task_queues=[Queue(name) for name in get_args(QueueName)],
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_ignore_result=True,

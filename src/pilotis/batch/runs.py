@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +13,15 @@ from uuid import uuid4
 from pilotis.batch.evaluate import AT_ONCE, Asker, Progress, evaluate
 from pilotis.batch.figures import figures
 from pilotis.derive.plan import Env, Plan
+from pilotis.errors import PilotisError
 from pilotis.ports import Evaluations
 from pilotis.ports.quality import Evaluation, EvaluationState, Judged
-from pilotis.rag.golden import Golden
+from pilotis.rag.golden import Golden, line_of, parse
 
 Run = tuple[Evaluation, Sequence[Judged]]
 
 LATEST = "latest"
+LEASE_S = 60.0
 
 
 def begin(golden: Golden, *, env: Env, bu: str, config: Mapping[str, Any], state: EvaluationState = "running") -> Evaluation:
@@ -62,6 +66,38 @@ async def carry_out(
     await evaluations.add(evaluation)
     await evaluations.finish(done, rows)
     return done, rows
+
+
+def order_of(golden: Golden, *, changes: Sequence[str], at_once: int) -> dict[str, Any]:
+    """What a worker needs to carry out a run of this set; see `ordered`."""
+    return {"lines": [line_of(one) for one in golden.questions], "changes": list(changes), "at_once": at_once}
+
+
+def ordered(evaluation: Evaluation, order: Mapping[str, Any]) -> tuple[Golden, Sequence[str], int]:
+    """The set, the changed settings, and how many questions at once."""
+    return parse("\n".join(order["lines"]), name=evaluation.golden), order["changes"], order["at_once"]
+
+
+async def give_up(evaluation: Evaluation, error: PilotisError, evaluations: Evaluations) -> None:
+    """The run has failed, for this reason."""
+    await evaluations.finish(replace(evaluation, state="failed", error=error.message), ())
+
+
+@asynccontextmanager
+async def leased(evaluation: Evaluation, evaluations: Evaluations) -> AsyncIterator[None]:
+    """For as long as the block lasts nobody else takes the run."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            with suppress(PilotisError):
+                await evaluations.renew(evaluation.id, lease_s=LEASE_S)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
 
 
 async def find(ref: str, evaluations: Evaluations, *, bu: str, golden: str, read: Callable[[str], Run | None]) -> Run | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -200,16 +200,12 @@ def refuse_with_queue(*, gate: bool, report: Path | None, baseline: str | None) 
 def _inline(options: output.Options, golden: Golden, changes: Sequence[str], *, baseline: str | None, at_once: int) -> Outcome:
     from pilotis import wiring
     from pilotis.cli import evaluation_view as view
-    from pilotis.derive import plan as plans
-    from pilotis.derive.budget import Rates
-    from pilotis.derive.variant import variant
+    from pilotis.derive.variant import to_evaluate
     from pilotis.online.booking import open_books
+    from pilotis.online.whole import asker
 
     given, plan, env = session.load(options)
-    if changes:
-        plan = plans.derive(variant(plan.contract, env.name, changes))
-        env = plan.env(env.name)
-    env = replace(env, rates=Rates())  # they are for callers: an evaluation asks as fast as it is answered
+    plan, env = to_evaluate(plan, env, changes)
 
     async def work(deps: Deps) -> Outcome:
         from pilotis.batch import runs
@@ -224,7 +220,7 @@ def _inline(options: output.Options, golden: Golden, changes: Sequence[str], *, 
             if against is None:
                 output.note(f"no run of {golden.name} was done before: there is nothing to compare with")
         with view.Progress(len(golden.questions), quiet=options.json) as progress:
-            ask = asker(deps, plan, env, bu=options.bu)
+            ask = asker(env, plan, deps, bu=options.bu)
             done = await runs.carry_out(begun, golden, ask, deps.evaluations, at_once=at_once, progress=progress.show)
         return Outcome(run=done, plan=plan, env=env, comparison=_compared(against, done))
 
@@ -241,21 +237,25 @@ def _inline(options: output.Options, golden: Golden, changes: Sequence[str], *, 
         return asyncio.run(opened())
 
 
-def asker(deps: Deps, plan: Plan, env: Env, *, bu: str) -> Any:
-    """The online plane's road, as an evaluation asks it."""
-    from pilotis.online.ask import Ask
-    from pilotis.online.whole import reply
-    from pilotis.ports.quality import Reply
-    from pilotis.rag.golden import GoldenQuestion
-
-    async def ask(question: GoldenQuestion) -> Reply:
-        return await reply(Ask(bu=bu, text=question.text, collection=question.collection), env, plan, deps)
-
-    return ask
-
-
 def _enqueue(options: output.Options, golden: Golden, changes: Sequence[str], at_once: int) -> None:
-    raise NotImplementedError
+    from pilotis.derive.variant import to_evaluate
+
+    async def work(deps: Deps, plan: Plan, env: Env) -> str:
+        from pilotis.batch import runs
+
+        plan, env = to_evaluate(plan, env, changes)
+        config = runs.config_of(env, plan, generation=deps.passages.generation, changes=changes, at_once=at_once)
+        begun = runs.begin(golden, env=env, bu=options.bu, config=config, state="waiting")
+        await deps.evaluations.add(begun, order=runs.order_of(golden, changes=changes, at_once=at_once))
+        await deps.queue.nudge("eval")
+        return begun.id
+
+    run = session.run(options, work)
+    if options.json:
+        output.print_json({"run": run})
+    else:
+        output.out().print(run, markup=False)
+        output.note(f"a worker carries it out (pilotis worker eval); then: pilotis eval show {run[:8]}")
 
 
 async def _found(deps: Deps, ref: str, *, bu: str, golden: str) -> Run:
@@ -269,12 +269,16 @@ async def _found(deps: Deps, ref: str, *, bu: str, golden: str) -> Run:
 
 
 def _compared(before: Run | None, after: Run) -> Comparison | None:
-    """None where there is nothing before, or where it is the same run."""
-    if before is None or before[0].id == after[0].id:
+    """None where there is nothing to compare: no run before, the same one, one without figures, or one of other questions."""
+    if before is None or before[0].id == after[0].id or after[0].state != "done":
         return None
     from pilotis.batch.compare import compare
 
-    return compare(before, after)
+    try:
+        return compare(before, after)
+    except Invalid as error:
+        output.note(f"not compared: {error.message}")
+        return None
 
 
 def _show(options: output.Options, run: Run, comparison: Comparison | None, lines: Sequence[Line], report: Path | None) -> None:

@@ -41,6 +41,7 @@ class QueueName(StrEnum):
 
     INGEST = "ingest"
     EMBED = "embed"
+    EVAL = "eval"
 
 
 @contextmanager
@@ -54,13 +55,16 @@ def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iter
 
     log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
     with Workers(wiring.child_environ(given, plan, env, addresses), log, addresses.data) as started:
-        for queue in QueueName:
+        for queue in (QueueName.INGEST, QueueName.EMBED):  # evaluations wait for a worker of their own: pilotis worker eval
             started.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
         yield started
 
 
 def worker(
-    ctx: typer.Context, queue: Annotated[QueueName, typer.Argument(help="Parse documents (ingest), or embed their passages.")]
+    ctx: typer.Context,
+    queue: Annotated[
+        QueueName, typer.Argument(help="Parse documents (ingest), embed their passages (embed), or run evaluations (eval).")
+    ],
 ) -> None:
     """Run one worker in the foreground until SIGTERM: for servers of your own. Run as many as you need."""
     from pilotis import wiring

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from pilotis.contract.faults import explain
 from pilotis.contract.load import ContractFaults
 from pilotis.contract.model import Contract
+from pilotis.derive.budget import Rates
+from pilotis.derive.plan import Env, Plan, derive
 from pilotis.errors import Invalid
 
 OF_ENV = ("flags", "llm", "top_k", "reranker", "compact", "compact_top_k", "fallback")
@@ -43,6 +46,14 @@ def variant(contract: Contract, env: str, changes: Sequence[str]) -> Contract:
         return Contract.model_validate(whole)
     except ValidationError as error:
         raise ContractFaults("--set", explain(error)) from None
+
+
+def to_evaluate(plan: Plan, env: Env, changes: Sequence[str]) -> tuple[Plan, Env]:
+    """What an evaluation runs on: the env with these changes, and without rate limits, which are for callers. Raises as `variant`."""
+    if changes:
+        plan = derive(variant(plan.contract, env.name, changes))
+        env = plan.env(env.name)
+    return plan, replace(env, rates=Rates())
 
 
 def _value(key: str, text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -9,6 +10,16 @@ from pilotis.derive.plan import Env, Plan
 from pilotis.online.answer import Ask, Done, Passages, answer
 from pilotis.ports import Deps, Hit
 from pilotis.ports.quality import Reply
+from pilotis.rag.golden import GoldenQuestion
+
+
+def asker(env: Env, plan: Plan, deps: Deps, *, bu: str) -> Callable[[GoldenQuestion], Awaitable[Reply]]:
+    """What puts golden questions to this business unit."""
+
+    async def ask(question: GoldenQuestion) -> Reply:
+        return await reply(Ask(bu=bu, text=question.text, collection=question.collection), env, plan, deps)
+
+    return ask
 
 
 async def reply(ask: Ask, env: Env, plan: Plan, deps: Deps) -> Reply:

@@ -305,7 +305,7 @@ class MemoryQueue:
     def __init__(self) -> None:
         self.nudges: list[str] = []
 
-    async def nudge(self, queue: Literal["ingest", "embed"]) -> None:
+    async def nudge(self, queue: Literal["ingest", "embed", "eval"]) -> None:
         self.nudges.append(queue)
 
 

@@ -15,7 +15,7 @@ from pilotis.ports import CostEvent
 from pilotis.ports.quality import Evaluation, Excerpt, Judged, Opinion, Vote
 from pilotis.testing.online import MemoryPassages
 
-SHORTEST_EXCERPT = 80
+SHORTEST_EXCERPT = 40
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from pilotis.ports.quality import Evaluation, Excerpt, Judged
 
 _SQL = statements("evaluations")
 
-SHORTEST_EXCERPT = 80
+SHORTEST_EXCERPT = 40
 """Characters below which nothing can be asked of a passage."""
 
 
