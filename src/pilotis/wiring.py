@@ -203,10 +203,8 @@ async def open_deps(
     meter = meter or prometheus.PrometheusMeter(plan, env)
     async with AsyncExitStack() as opened:
         embedder, generators, reranker = await _models(opened, given, env, meter, batch=batch, asks=asks)
-        pool = await postgres.open_pool(addresses.database_url, min_size=connections, max_size=env.pool_max)
+        pool, generation = await postgres.open_store(addresses.database_url, embedder, connections, env.pool_max)
         _close(opened, pool)
-        await postgres.check_schema(pool)
-        generation = await postgres.open_generation(pool, embedder)
         parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(pool), addresses.redis_url, namespace=name)

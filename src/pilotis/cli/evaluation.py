@@ -70,6 +70,8 @@ def run(  # noqa: PLR0917 - Typer calls it, by name
     """Ask every question of a golden set and judge the answers. Neither reads nor fills a cache; costs count as the batch plane's."""
     options = output.options(ctx)
     asked = read_golden(golden)
+    if report and not report.absolute().parent.is_dir():
+        raise SetupError(f"there is no folder {report.absolute().parent}", remedy="name a file in a folder that is there")
     if queue:
         refuse_with_queue(gate=gate, report=report, baseline=baseline)
         _enqueue(options, asked, changes or [], at_once)

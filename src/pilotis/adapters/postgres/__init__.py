@@ -8,7 +8,7 @@ from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
-from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, schema
+from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, open_store, schema
 
 __all__ = [
     "Generation",
@@ -24,5 +24,6 @@ __all__ = [
     "migrate",
     "open_generation",
     "open_pool",
+    "open_store",
     "schema",
 ]

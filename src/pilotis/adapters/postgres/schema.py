@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from pilotis.adapters.postgres.pool import translated
+from pilotis.adapters.postgres.pool import open_pool, translated
 from pilotis.errors import SetupError
 from pilotis.rag.lexical import ANALYSIS_VERSION
 
@@ -154,3 +154,17 @@ def _upgrade(url: str) -> None:
     config.attributes["url"] = "postgresql+psycopg://" + url.split("://", 1)[1]
     with _ONE_UPGRADE:
         command.upgrade(config, "head")
+
+
+async def open_store(url: str, embedder: Embedder, least: int, most: int) -> tuple[AsyncConnectionPool, Generation]:
+    """Connections to a database of this schema, and its index for this embedder; the caller closes the pool.
+
+    Raises as `open_pool`, `check_schema` and `open_generation` do; nothing then stays open.
+    """
+    pool = await open_pool(url, min_size=least, max_size=most)
+    try:
+        await check_schema(pool)
+        return pool, await open_generation(pool, embedder)
+    except BaseException:  # whatever it was, the pool must not outlive it
+        await pool.close()
+        raise
