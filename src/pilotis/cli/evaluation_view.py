@@ -226,7 +226,8 @@ def _change(name: str, comparison: Comparison | None) -> tuple[str, ...]:
     before, after = (run.figures.get("all", {}).get(name) for run in (comparison.before, comparison.after))
     if before is None or after is None:
         return ("", "", "", "")
-    return _plain(name, before), _plain(name, {"value": after["value"] - before["value"]}), "", ""
+    moved = after["value"] - before["value"]
+    return _plain(name, before), f"{'-' if moved < 0 else '+'}{plain(name, abs(moved))}", "", ""
 
 
 def _verdict(change: Change) -> str:

@@ -288,3 +288,45 @@ def test_a_run_is_read_from_its_file_again() -> None:
     for broken in ("", "[]", "{}", text.replace('"form": 1', '"form": 2'), text.replace('"seen"', '"sene"')):
         with pytest.raises(Invalid, match=r"f\.json holds no run"):
             record.read(broken, name="f.json")
+
+
+async def test_what_a_worker_gets_is_the_set_again() -> None:
+    from pilotis.batch import runs
+    from pilotis.contract.presets import default
+    from pilotis.derive.plan import derive
+    from pilotis.errors import SetupError
+    from pilotis.rag.golden import parse as parse_golden
+    from pilotis.testing.quality import MemoryEvaluations
+
+    golden = parse_golden(
+        '{"question": "q", "passages": ["a"]}\n{"id": "u", "question": "r", "unanswerable": true}', name="g.jsonl"
+    )
+    env = derive(default()).env("dev")
+    evaluations = MemoryEvaluations()
+    begun = runs.begin(golden, env=env, bu="b", config={}, state="waiting")
+    await evaluations.add(begun, order=runs.order_of(golden, changes=["top_k=3"], at_once=2))
+    claimed = await evaluations.claim(lease_s=60)
+    assert claimed is not None
+    assert runs.ordered(*claimed) == (golden, ["top_k=3"], 2)
+    await runs.give_up(claimed[0], SetupError("no key"), evaluations)
+    ended = await evaluations.get(begun.id)
+    assert (ended.state, ended.error) == ("failed", "no key")
+
+
+async def test_a_run_that_breaks_off_leaves_nothing() -> None:
+    from pilotis.batch import runs
+    from pilotis.contract.presets import default
+    from pilotis.derive.plan import derive
+    from pilotis.rag.golden import parse as parse_golden
+    from pilotis.testing.quality import MemoryEvaluations
+
+    golden = parse_golden('{"question": "q", "passages": ["a"]}', name="g.jsonl")
+    evaluations = MemoryEvaluations()
+    begun = runs.begin(golden, env=derive(default()).env("dev"), bu="b", config={})
+
+    async def ask(_: GoldenQuestion) -> Reply:
+        raise Limited("spent", code="budget_exceeded", status=402)
+
+    with pytest.raises(Limited):
+        await runs.carry_out(begun, golden, ask, evaluations, at_once=1, progress=lambda _done, _failed: None)
+    assert list(await evaluations.list()) == []
