@@ -19,17 +19,21 @@ from typing import Any
 
 from pilotis import wiring
 from pilotis.adapters.celery import ROUND_S, QueueName, serve
+from pilotis.batch import runs
 from pilotis.batch.embed import embed_waiting
 from pilotis.batch.ingest import parse_waiting
 from pilotis.batch.upkeep import keep_up
 from pilotis.derive.plan import Env, Plan
+from pilotis.derive.variant import to_evaluate
 from pilotis.errors import PilotisError, Transient
+from pilotis.online.whole import asker
 from pilotis.ports import Deps
 
 JOBS: dict[QueueName, Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = {
     "ingest": lambda _, env, deps: parse_waiting(env, deps),
     "embed": embed_waiting,
     "upkeep": keep_up,
+    "eval": lambda plan, env, deps: _evaluate(plan, env, deps),  # noqa: PLW0108 - it stands below
 }
 UPKEEP_S = 30.0
 """How often the stores are looked over for what was lost or is due."""
@@ -81,6 +85,36 @@ async def _opened(make: Callable[[], AbstractAsyncContextManager[Deps]]) -> tupl
         except Transient as error:
             _log.warning("%s; again in %g s", error.message, OPEN_PAUSE_S)
             await asyncio.sleep(OPEN_PAUSE_S)
+
+
+async def _evaluate(plan: Plan, env: Env, deps: Deps) -> bool:
+    """Carry out the oldest run that waits, on ports of its own: its changes may ask for other models. True where there was one."""
+    claimed = await deps.evaluations.claim(lease_s=runs.LEASE_S)
+    if claimed is None:
+        return False
+    evaluation, order = claimed
+    golden, changes, at_once = runs.ordered(evaluation, order)
+    given = wiring.settings()
+    try:
+        plan, env = to_evaluate(plan, env, changes)
+        with wiring.stack(given, plan, env, prepare=False) as servers:
+            async with (
+                wiring.open_deps(given, plan, env, addresses=servers) as own,
+                wiring.booked(own, env),
+                runs.leased(evaluation, own.evaluations),
+            ):
+                ask = asker(env, plan, own, bu=evaluation.bu)
+                await runs.carry_out(evaluation, golden, ask, own.evaluations, at_once=at_once, progress=_silent)
+    except Transient:
+        raise
+    except PilotisError as error:
+        _log.warning("run %s of %s failed: %s", evaluation.id, evaluation.golden, error.message)
+        await runs.give_up(evaluation, error, deps.evaluations)
+    return True
+
+
+def _silent(_done: int, _failed: int) -> None:
+    """Nobody watches."""
 
 
 @contextmanager

@@ -200,10 +200,16 @@ async def open_deps(
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
     from pilotis.adapters import blobs, celery, keyring, kreuzberg, postgres, prometheus, redis
+    from pilotis.adapters import models as models_of
 
     name, instance, meter = namespace(plan, env), uuid4().hex[:16], meter or prometheus.PrometheusMeter(plan, env)
     async with AsyncExitStack() as opened:
-        models = await _models(opened, given, env, meter, batch=batch, asks=asks, embeds=embeds)
+        # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        models = await models_of.open_models(
+            env, given.environ, meter, cache=model_cache(), batch=batch, asks=asks, embeds=embeds
+        )
+        _close(opened, *models_of.closing(models))
         sizes = {"min_size": connections, "max_size": env.pool_max}
         database = await postgres.open_database(addresses.database_url, models[0], **sizes)
         _close(opened, database[0])
@@ -238,6 +244,8 @@ def _assembled(
         backlog=postgres.PostgresBacklog(pool),
         ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
         guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
+        evaluations=postgres.PostgresEvaluations(pool, env=env.name),
+        feedback=postgres.PostgresFeedback(pool, env=env.name),
         admission=money.admission,
         cache=money.cache,
         outbox=money.outbox,
@@ -253,28 +261,6 @@ class _Closing(Protocol):
 def _close(opened: AsyncExitStack, *parts: _Closing) -> None:
     for part in parts:
         opened.push_async_callback(part.close)
-
-
-async def _models(
-    opened: AsyncExitStack, given: Settings, env: Env, meter: Meter, *, batch: bool, asks: bool, embeds: bool
-) -> tuple[Embedder, Mapping[str, Generator], Reranker | None]:
-    from pilotis.adapters import models
-
-    # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-    def watch(model: str, is_open: float) -> None:
-        meter.gauge("rag_breaker_open", is_open, model=model)
-
-    cache = model_cache()
-    embedder: Embedder = models.NoEmbedder(env.embedder)
-    if embeds:
-        embedder = await asyncio.to_thread(models.open_embedder, env, given.environ, cache=cache, batch=batch, watch=watch)
-    _close(opened, embedder)
-    generators = models.open_generators(env, given.environ, embedder, watch) if asks else {}
-    reranker = models.open_reranker(env, given.environ, watch) if asks else None
-    _close(opened, *generators.values(), *([reranker] if reranker else []))
-    return embedder, generators, reranker
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
@@ -15,11 +16,41 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pilotis.derive.plan import Embedding, Env, Llm
-    from pilotis.ports import Embedder, Generator, Reranker, Vectors
+    from pilotis.ports import Embedder, Generator, Meter, Reranker, Vectors
 
 
 Watch = Callable[[str, float], None]
 """Told a model's name, and 1 while it is left alone because it keeps failing, 0 when it answers again."""
+
+
+Models = tuple["Embedder", "Mapping[str, Generator]", "Reranker | None"]
+"""Who embeds, who writes, by model, and who reranks."""
+
+
+async def open_models(
+    env: Env, environ: Mapping[str, str], meter: Meter, *, cache: Path, batch: bool, asks: bool, embeds: bool
+) -> Models:
+    """Those that a process needs: who never asks has nobody who writes or reranks. Raises SetupError for a key that is missing."""
+
+    def watch(model: str, is_open: float) -> None:
+        meter.gauge("rag_breaker_open", is_open, model=model)
+
+    embedder: Embedder = NoEmbedder(env.embedder)
+    if embeds:
+        embedder = await asyncio.to_thread(open_embedder, env, environ, cache=cache, batch=batch, watch=watch)
+    if not asks:
+        return embedder, {}, None
+    try:
+        return embedder, open_generators(env, environ, embedder, watch), open_reranker(env, environ, watch)
+    except SetupError:
+        await embedder.close()
+        raise
+
+
+def closing(models: Models) -> Sequence[Embedder | Generator | Reranker]:
+    """All of them, in the order in which they were opened."""
+    embedder, generators, reranker = models
+    return [embedder, *generators.values(), *([reranker] if reranker else [])]
 
 
 def open_embedder(env: Env, environ: Mapping[str, str], *, cache: Path, batch: bool, watch: Watch) -> Embedder:

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
 from pilotis import __version__
-from pilotis.api import admin, ask, chat, costs, docs, documents, health, keys, mcp, problems, search
+from pilotis.api import admin, ask, chat, costs, docs, documents, feedback, health, keys, mcp, problems, search
 from pilotis.api.dialect import OpenAIErrors
 from pilotis.api.edge import CLOSED_BY_CLIENT, COUNTED, Edge
 from pilotis.api.gate import Gate
@@ -27,6 +27,7 @@ KINDS = {
     "/v1/chat/completions": "ask",
     "/v1/search": "search",
     "/v1/documents": "documents",
+    "/v1/answers/{answer_id}/feedback": "feedback",
     "/v1/documents/{document_id}": "documents",
 }
 """The routes that count as requests; probes and scrapes do not."""
@@ -68,7 +69,7 @@ def create_app(plan: Plan, env: Env, service: Service, *, gate: Gate | None = No
     app.state.looks, app.state.gauged = {}, set()
     problems.install(app)
     chat.install(app)
-    for module in (ask, chat, search, documents, costs, keys, admin, health, docs):
+    for module in (ask, chat, search, documents, feedback, costs, keys, admin, health, docs):
         app.include_router(module.router)
     app.router.routes.append(mcp.route)
     _describe(app)

@@ -18,6 +18,8 @@ from pilotis.cli import (
     cost,
     demo,
     doctor,
+    evaluation,
+    feedback,
     guardrail,
     ingest,
     keys,
@@ -130,6 +132,8 @@ app.add_typer(_keys, name="keys")
 app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
 app.add_typer(guardrail.app, name="guardrail")
+app.add_typer(evaluation.app, name="eval")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(cache.app, name="cache")
 app.add_typer(queue.app, name="queue")
 

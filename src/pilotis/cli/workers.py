@@ -42,6 +42,7 @@ class QueueName(StrEnum):
     INGEST = "ingest"
     EMBED = "embed"
     UPKEEP = "upkeep"
+    EVAL = "eval"
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iter
 
     log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
     with Workers(wiring.child_environ(given, plan, env, addresses), log, addresses.data) as started:
-        for queue in QueueName:
+        for queue in (QueueName.INGEST, QueueName.EMBED):  # evaluations wait for a worker of their own: pilotis worker eval
             started.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
         yield started
 
@@ -65,7 +66,7 @@ def worker(
     queue: Annotated[
         QueueName,
         typer.Argument(
-            help="Parse documents (ingest), embed their passages (embed), or find what was lost and is due (upkeep)."
+            help="Parse documents (ingest), embed their passages (embed), find what was lost and is due (upkeep), run evaluations (eval)."
         ),
     ],
 ) -> None:

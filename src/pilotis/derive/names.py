@@ -48,6 +48,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "rag_breaker_open": Metric("gauge", "1 while a failing endpoint is left alone.", ("model",)),
         "rag_process_info": Metric("gauge", "Always 1; which process this is.", ("instance",)),
         "rag_tokens_total": Metric("counter", "Tokens consumed, by class: input, cached, output.", ("model", "class")),
+        "rag_feedback_total": Metric("counter", "Votes on answers: up, down.", ("vote",)),
         "rag_queue_depth": Metric(
             "gauge", "What waits: documents for ingest, passages for embed; and documents that failed.", ("queue", "bu")
         ),

@@ -56,16 +56,16 @@ async def enter(ask: Ask, question: Question, env: Env, plan: Plan, deps: Deps, 
     _require_prices(kind, env, plan)
     request = Request(
         id=str(uuid.uuid4()),
-        plane="online",
-        kind=kind,
+        plane="batch" if ask.evaluates else "online",
+        kind="eval" if ask.evaluates else kind,
         bu=ask.bu,
         ceilings=_ceilings(kind, ladder, plan),
         key=ask.key,
         key_budget=ask.key_budget,
         ip=ask.ip,
         weight=_weight(kind, ladder, env, plan),
-        answer_keys=answer_keys(ask, question, ladder, deps) if kind == "answer" else (),
-        passages_keys=passages_keys(ask, question, ladder, deps),
+        answer_keys=answer_keys(ask, question, ladder, deps) if kind == "answer" and not ask.evaluates else (),
+        passages_keys=() if ask.evaluates else passages_keys(ask, question, ladder, deps),
         streamed=ask.streamed,
     )
     with watch.stage("admit"):

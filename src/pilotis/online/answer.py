@@ -57,7 +57,7 @@ async def answer(ask: Ask, env: Env, plan: Plan, deps: Deps) -> AsyncGenerator[E
             found, fresh = await find(ask, question, entry, deps, tab=tab, watch=watch)
             hits, steps = await rerank(question, found, entry.rung.env, deps, tab=tab, watch=watch)
             draft = begin(ask, question, hits, entry.rung.env, deps)
-            yield Passages(tuple(draft.passages))
+            yield Passages(tuple(draft.passages), tuple(hits))
 
             async with aclosing(write(draft, entry.rung.env, deps, tab=tab, watch=watch)) as pieces:
                 async for piece in pieces:

@@ -36,6 +36,8 @@ class Ask:
     """The writer's cap, where it is lower than the env's."""
     streamed: bool = False
     """Whether the caller wants to see the passages and each piece: an answer from the cache then comes as a stream too."""
+    evaluates: bool = False
+    """Asked to judge the answer: no cache is read or written, and what it costs is booked as the batch plane's `eval`."""
     key: str | None = None
     """The API key it came with."""
     key_budget: Budget | None = None

@@ -53,6 +53,7 @@ def pack_answer(answer: Answer) -> bytes:
     """What of an answer is the same for everybody who asks it."""
     return to_json(
         {
+            "id": answer.id,
             "text": answer.text,
             "found": answer.found,
             "language": answer.language,
@@ -69,10 +70,13 @@ def pack_answer(answer: Answer) -> bytes:
 
 
 def unpack_answer(record: bytes, *, id: str, env: str, timings_ms: dict[str, float]) -> Answer:  # noqa: A002 - the answer's own field
-    """The answer again, for another request: it costs nothing now, and says what it had cost."""
+    """The answer again, for another request: it costs nothing now, and says what it had cost.
+
+    It keeps the id it was written under, which is its line in the ledger; `id` is for records that do not have it.
+    """
     kept: dict[str, Any] = from_json(record)
     return Answer(
-        id=id,
+        id=kept.get("id", id),
         text=kept["text"],
         found=kept["found"],
         language=kept["language"],

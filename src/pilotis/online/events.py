@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
@@ -58,6 +58,7 @@ class Answer:
     """An answer, complete and paid for. Its `text` is authoritative: marks that point nowhere were streamed, but are not in it."""
 
     id: str
+    """Its line in the ledger; an answer from the cache has the id it was written under."""
     text: str
     found: bool
     """False where the documents do not answer; the text then says so."""
@@ -84,6 +85,8 @@ class Passages:
     """First event: what was found, in the order that `[n]` counts."""
 
     hits: tuple[Hit, ...]
+    ranked: tuple[Hit, ...] = field(default=(), compare=False)
+    """Everything that was ranked, of which `hits` are what the writer reads; none where the answer comes from the cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Tab:
             env=self._env.name,
             plane=hold.plane,
             bu=hold.bu,
-            kind=self._kind,
+            kind="eval" if hold.plane == "batch" else self._kind,
             subject=self.id,
             model=served.llm.model if self._kind == "answer" else served.embedder.model,
             usage={"calls": [asdict(usage) for usage in receipt.usages]},

@@ -43,6 +43,7 @@ from pilotis.ports.money import (
     Request,
     Right,
 )
+from pilotis.ports.quality import Evaluations, Feedback
 
 __all__ = [
     "EVERYBODY",
@@ -60,7 +61,9 @@ __all__ = [
     "Document",
     "Documents",
     "Embedder",
+    "Evaluations",
     "Evidence",
+    "Feedback",
     "Generator",
     "GuardState",
     "Guards",
@@ -113,6 +116,8 @@ class Deps:
     outbox: Outbox
     pace: Pace
     guards: Guards
+    evaluations: Evaluations
+    feedback: Feedback
     queue: Queue
     meter: Meter
     instance: str

@@ -23,7 +23,7 @@ class CostEvent:
     env: str
     plane: Plane
     bu: str
-    kind: Literal["answer", "search", "ingest"]
+    kind: Literal["answer", "search", "ingest", "eval"]
     subject: str
     """The answer or the document that was paid for."""
     model: str

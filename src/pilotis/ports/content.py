@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pilotis.ports.backlog import WorkQueue
+from pilotis.ports.backlog import Nudged
 from pilotis.rag.passage import Cut, Parsed
 
 State = Literal["received", "parsing", "embedding", "indexed", "failed"]
@@ -235,4 +235,4 @@ class Documents(Protocol):
 class Queue(Protocol):
     """Wakes the workers of a queue. A lost message costs time, never a document."""
 
-    async def nudge(self, queue: WorkQueue) -> None: ...
+    async def nudge(self, queue: Nudged) -> None: ...

@@ -77,7 +77,7 @@ class Request:
     """Whether a cached answer is to come with the passages it shows."""
     resumed: bool = False
     """Admitted before, and waited for another's answer since: it passes the rate limits without counting again."""
-    kind: Literal["answer", "search", "ingest"] = "answer"
+    kind: Literal["answer", "search", "ingest", "eval"] = "answer"
     lasts_s: float | None = None
     """How long it may take at most; None takes the env's deadline. Its hold lasts a little longer."""
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pilotis.ports import EVERYBODY, Pause, Quota, State, Waiting, WorkQueue
+from pilotis.ports.backlog import Nudged
 from pilotis.testing.batch import MemoryDocuments, Row
 
 
@@ -103,5 +104,5 @@ class MemoryQueue:
     def __init__(self) -> None:
         self.nudges: list[str] = []
 
-    async def nudge(self, queue: WorkQueue) -> None:
+    async def nudge(self, queue: Nudged) -> None:
         self.nudges.append(queue)

@@ -360,7 +360,7 @@ class MemoryMoney:
             expires=expires,
             env=self.env.name,
             kind=request.kind,
-            model=(rung.env.llm if request.kind == "answer" else rung.env.embedder).model,
+            model=(rung.env.llm if request.kind in {"answer", "eval"} else rung.env.embedder).model,
             step=rung.step,
             instance=self.instance,
         )

@@ -24,7 +24,7 @@ class Put:
     hold: Hold
     expires: datetime
     env: str
-    kind: Literal["answer", "search", "ingest"]
+    kind: Literal["answer", "search", "ingest", "eval"]
     model: str
     step: str
     instance: str

@@ -23,7 +23,8 @@ from pilotis.derive.plan import Env, Llm, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
 from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query, Waiting
 from pilotis.testing.money import MemoryMoney
-from pilotis.testing.online import ScriptedGenerator
+from pilotis.testing.online import MemoryPassages, ScriptedGenerator
+from pilotis.testing.quality import MemoryFeedback
 from pilotis.testing.safe import Safe
 from pilotis.wiring import Service
 
@@ -47,6 +48,12 @@ class World:
     purges: list[tuple[int, str, str]] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
     broken: Exception | None = None
+    index: MemoryPassages = field(default_factory=MemoryPassages)
+    """Passages that a vote may name."""
+
+    @property
+    def in_ledger(self) -> list[CostEvent]:
+        return self.booked
 
     @property
     def events(self) -> list[CostEvent]:
@@ -220,6 +227,14 @@ class Ledger:
         self.world.check("ledger")
         self.world.booked.append(event)
 
+    async def book(self, events: Sequence[CostEvent], *, epoch: str | None) -> int:
+        for event in events:
+            await self.append(event)
+        return len(events)
+
+    async def uncounted(self, *, limit: int) -> Sequence[CostEvent]:
+        return []
+
 
 class Money(MemoryMoney):
     def __init__(self, world: World) -> None:
@@ -272,6 +287,8 @@ def app(world: World) -> FastAPI:
         outbox=money,
         pace=cast("Any", None),
         guards=cast("Any", None),
+        evaluations=cast("Any", None),
+        feedback=MemoryFeedback(lambda: world.in_ledger, world.index),
         queue=Queue(world),
         meter=meter,
         instance="test",

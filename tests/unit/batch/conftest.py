@@ -70,6 +70,8 @@ def town(tmp_path: Path) -> Town:
         outbox=money,
         pace=MemoryPace(),
         guards=cast("Any", None),
+        evaluations=cast("Any", None),
+        feedback=cast("Any", None),
         queue=queue,
         meter=MemoryMeter(),
         instance="test",

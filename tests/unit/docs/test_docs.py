@@ -14,15 +14,19 @@ import pytest
 import typer
 
 from pilotis.adapters.kreuzberg import media
-from pilotis.api import ask, costs, documents, health, search
+from pilotis.api import ask, costs, documents, feedback, health, search
 from pilotis.api.upload import MAX_FILES
-from pilotis.batch import embed, ingest, names
+from pilotis.batch import embed, figures, ingest, names
+from pilotis.batch.compare import ALPHA
+from pilotis.batch.evaluate import AT_ONCE
 from pilotis.cli import app
 from pilotis.contract.load import parse
 from pilotis.contract.presets import PREFIXES, PROVIDERS
 from pilotis.derive.check import MAX_FX_AGE
 from pilotis.derive.names import METRICS
-from pilotis.rag import extract, question, ranking
+from pilotis.derive.variant import SETTINGS
+from pilotis.rag import extract, golden, question, ranking
+from pilotis.rag.statistics import EXACT_UP_TO, FLIPS, RESAMPLES, enough_for_share
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -134,7 +138,7 @@ def test_every_variable_is_listed() -> None:
 
 def test_every_route_is_listed() -> None:
     listed = {row[0].strip("`") for row in rows("start.md", "## Use the API")}
-    routers = (ask.router, search.router, documents.router, costs.router, health.router)
+    routers = (ask.router, feedback.router, search.router, documents.router, costs.router, health.router)
     built = {f"{method} {route.path}" for router in routers for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
     assert listed == built | {"GET /docs"}
 
@@ -173,6 +177,13 @@ def test_every_prefix_is_listed_with_its_key() -> None:
         ("documents.md", f"runs out after {ingest.LEASE_S:.0f} seconds"),
         ("documents.md", f"at most {names.MAX_NAME} characters, a collection's name {names.MAX_COLLECTION}"),
         ("documents.md", f"JSON object of at most {names.MAX_METADATA_BYTES >> 10} KiB"),
+        (
+            "evaluation.md",
+            f"takes {enough_for_share(0.9)} questions before even a perfect score shows anything, 0.95 takes {enough_for_share(0.95)}",
+        ),
+        ("evaluation.md", f"{RESAMPLES:,} resamples"),
+        ("evaluation.md", f"exact for up to {EXACT_UP_TO} questions that differ and with {FLIPS:,} draws"),
+        ("evaluation.md", f"Below {ALPHA} the difference"),
         ("documents.md", f"| files in one upload | {MAX_FILES} |"),
     ],
 )
@@ -185,6 +196,24 @@ def test_counts_in_words_are_those_of_the_code() -> None:
     assert (ingest.MAX_ATTEMPTS, ingest.MAX_DEATHS) == (12, 5)
     assert (embed.LEASE_S, embed.LEASE_PER_PASSAGE_S, ingest.LONGEST_PAUSE_S, ingest.FORGOTTEN_S) == (30, 0.25, 300, 3600)
     assert (extract.PASSAGES_READ, extract.MOST_SPANS) == (6, 3)
+    assert AT_ONCE == 4
+
+
+def test_the_golden_set_of_the_page_is_one() -> None:
+    (block,) = blocks(DOCS / "evaluation.md", "json")
+    assert len(golden.parse(block, name="evaluation.md").questions) == 3
+    listed = {name.strip("`") for row in rows("evaluation.md", "## Golden sets") for name in row[0].split(", ")}
+    assert listed == set(golden.FIELDS)
+
+
+def test_every_figure_is_listed() -> None:
+    listed = {name.strip("`") for row in rows("evaluation.md", "## Figures") for name in row[0].split(", ")}
+    assert listed == {*figures.METRICS, *figures.TOTALS}
+
+
+def test_every_setting_of_a_run_is_listed() -> None:
+    told = text("evaluation.md").split("changes a setting of the env for one run:")[1].split(". ")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == set(SETTINGS)
 
 
 @each_page

@@ -79,6 +79,8 @@ class World:
             outbox=money,
             pace=nobody,
             guards=nobody,
+            evaluations=nobody,
+            feedback=nobody,
             queue=nobody,
             meter=self.meter,
             instance="test",

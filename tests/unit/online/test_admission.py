@@ -45,7 +45,7 @@ async def test_the_same_question_is_paid_for_once_and_says_what_it_saved(world: 
     assert again.answer.citations == first.citations
     assert again.answer.receipt.cost_eur == 0
     assert again.answer.receipt.saved_eur == first.receipt.cost_eur > 0
-    assert again.answer.id != first.id
+    assert again.answer.id == first.id, "it is the same answer, with one line in the ledger"
     assert world.meter.total("rag_cost_saved_eur_total", bu="legal") == pytest.approx(float(first.receipt.cost_eur))
     assert len(world.settled) == 1
 

@@ -2,6 +2,8 @@
 
 from pilotis.adapters.postgres.backlog import PostgresBacklog
 from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.evaluations import PostgresEvaluations
+from pilotis.adapters.postgres.feedback import PostgresFeedback
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
@@ -13,6 +15,8 @@ __all__ = [
     "Generation",
     "PostgresBacklog",
     "PostgresDocuments",
+    "PostgresEvaluations",
+    "PostgresFeedback",
     "PostgresGuards",
     "PostgresKeys",
     "PostgresLedger",

@@ -155,7 +155,7 @@ class RedisOutbox:
             bu=fields["bu"],
             kind=kind,
             subject=fields["lost"],
-            model=env.llm.model if kind == "answer" else env.embedder.model,
+            model=env.llm.model if kind in {"answer", "eval"} else env.embedder.model,
             usage={"lost": True},
             cost_eur=Decimal(fields["micro"]) / MICRO,
             price_book="",
