@@ -11,7 +11,23 @@ import typer
 from typer.core import TyperGroup
 
 from pilotis import __version__
-from pilotis.cli import ask, cache, contract, cost, demo, doctor, guardrail, ingest, keys, migrate, output, search, up, workers
+from pilotis.cli import (
+    ask,
+    cache,
+    contract,
+    cost,
+    demo,
+    doctor,
+    guardrail,
+    ingest,
+    keys,
+    migrate,
+    output,
+    search,
+    snapshot,
+    up,
+    workers,
+)
 from pilotis.errors import ContractError, PilotisError, SetupError
 
 if TYPE_CHECKING:
@@ -115,6 +131,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
 app.add_typer(guardrail.app, name="guardrail")
 app.add_typer(cache.app, name="cache")
+app.add_typer(snapshot.app, name="snapshot")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Postgres: documents, the index, the ledger and the keys."""
 
 from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.dump import PostgresDump
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
@@ -11,6 +12,7 @@ from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, m
 __all__ = [
     "Generation",
     "PostgresDocuments",
+    "PostgresDump",
     "PostgresGuards",
     "PostgresKeys",
     "PostgresLedger",
