@@ -41,6 +41,7 @@ class PostgresDump:
             connection = await asyncio.to_thread(connect, self._url)
             try:
                 yield await asyncio.to_thread(_began, connection)
+                await asyncio.to_thread(_ended, connection)
             finally:
                 # Cancelled, a COPY may still be running in its thread: closing ends it.
                 connection.close()
@@ -150,6 +151,12 @@ def _began(connection: psycopg.Connection) -> PostgresReading:
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     return PostgresReading(connection)
+
+
+def _ended(connection: psycopg.Connection) -> None:
+    """Whoever comes next need not wait until the server has noticed that the connection is closed."""
+    connection.rollback()
+    connection.execute("SELECT pg_advisory_unlock_all()")
 
 
 def _chunk(copy: psycopg.Copy) -> bytes:
