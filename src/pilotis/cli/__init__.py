@@ -118,7 +118,9 @@ app.command()(ingest.ingest)
 app.command(epilog='pilotis ask "Qui paie ?" --collection handbook --json')(ask.ask)
 app.command(epilog='pilotis search "rotate an API key" --top-k 5')(search.search)
 app.command(epilog="pilotis migrate --check   exits 1 where something is pending")(migrate.migrate)
-app.command(epilog="pilotis doctor --json")(doctor.doctor)
+app.command(epilog="pilotis doctor --json\n\npilotis doctor --deep   exits 1 where something is lost or left over")(
+    doctor.doctor
+)
 app.command(epilog="pilotis worker ingest   one queue, in the foreground")(workers.worker)
 
 _keys = typer.Typer(help="API keys, each bound to a business unit.", no_args_is_help=True)

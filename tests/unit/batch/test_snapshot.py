@@ -99,7 +99,7 @@ async def test_two_in_one_second_have_two_names(town: Town) -> None:
 
 
 async def test_one_that_breaks_off_is_no_snapshot(town: Town) -> None:
-    async def broken(_name: str, _into: Path) -> None:
+    async def broken(sha256: str, into: Path) -> None:
         raise RuntimeError("killed")
 
     town.blobs.fetch = broken  # type: ignore[method-assign]

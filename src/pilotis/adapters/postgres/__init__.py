@@ -3,6 +3,7 @@
 from pilotis.adapters.postgres.documents import PostgresDocuments
 from pilotis.adapters.postgres.dump import PostgresDump
 from pilotis.adapters.postgres.guards import PostgresGuards
+from pilotis.adapters.postgres.inventory import PostgresInventory
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
@@ -14,6 +15,7 @@ __all__ = [
     "PostgresDocuments",
     "PostgresDump",
     "PostgresGuards",
+    "PostgresInventory",
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",

@@ -44,6 +44,7 @@ SCRIPTS = (
     "free",
     "peek",
     "forget",
+    "sources",
 )
 
 
