@@ -56,7 +56,7 @@ class Archive(Protocol):
         ...
 
     async def sizes(self, under: str) -> Mapping[str, int]:
-        """Bytes of each file whose name begins with `under`, which ends with `/` or is empty."""
+        """Bytes of the file of that name or, where it ends with `/` or is empty, of each file below it."""
         ...
 
     async def remove(self, names: Sequence[str]) -> None:

@@ -29,7 +29,12 @@ class MemoryArchive:
         yield self.files[name]
 
     async def sizes(self, under: str) -> Mapping[str, int]:
-        return {name: len(content) for name, content in self.files.items() if name.startswith(under)}
+        is_folder = not under or under.endswith("/")
+        return {
+            name: len(content)
+            for name, content in self.files.items()
+            if (name.startswith(under) if is_folder else name == under)
+        }
 
     async def remove(self, names: Sequence[str]) -> None:
         for name in names:
