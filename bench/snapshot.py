@@ -23,11 +23,14 @@ import psycopg
 from common import Opened, parser, private_stack, report
 from pilotis.adapters.archive.folder import FolderArchive
 from pilotis.adapters.blobs import FolderBlobs
-from pilotis.adapters.postgres import PostgresDump
+from pilotis.adapters.postgres import PostgresDump, PostgresInventory, open_pool
+from pilotis.adapters.redis import RedisMoney
+from pilotis.batch.checkup import CHECKS, look
 from pilotis.batch.manifest import Owner
 from pilotis.batch.restore import restore
 from pilotis.batch.snapshot import create, verify
-from pilotis.embedded import running
+from pilotis.derive.plan import Env
+from pilotis.embedded import Addresses, running
 from pilotis.wiring import data_folder, open_deps
 from synthetic import BU, grow, real_passages
 
@@ -54,7 +57,9 @@ class Watch:
         return ", ".join(f"{what} {seconds:.1f}" for what, seconds in longest)
 
 
-async def run(folder: Path, blobs: FolderBlobs, url: str, other_url: str, other_blobs: FolderBlobs) -> list[dict[str, object]]:
+async def run(folder: Path, blobs: FolderBlobs, url: str, other: Addresses, env: Env) -> list[dict[str, object]]:
+    assert other.data
+    other_url, redis_url, other_blobs = other.database_url, other.redis_url, FolderBlobs(other.data / "blobs")
     archive, dump, rows = FolderArchive(folder), PostgresDump(url), list[dict[str, object]]()
     base = _resident_mb()
 
@@ -80,6 +85,14 @@ async def run(folder: Path, blobs: FolderBlobs, url: str, other_url: str, other_
     watch, began = Watch(), time.perf_counter()
     await restore(archive, PostgresDump(other_url), other_blobs, made, forget=_nothing, tell=watch.tell)
     row("restore", began, watch, made.bytes)
+    watch, began = Watch(), time.perf_counter()
+    pool = await open_pool(other_url)
+    money = RedisMoney(redis_url, env=env, namespace="bench", instance="bench")
+    findings = [each async for each in look(PostgresInventory(pool), other_blobs, money.cache, tell=watch.tell)]
+    await pool.close()
+    await money.close()
+    assert len(findings) == len(CHECKS)
+    row("doctor --deep", began, watch, made.bytes)
     return rows
 
 
@@ -151,8 +164,8 @@ def main() -> None:
                     Path(folder) / "archive",
                     FolderBlobs(blobs),
                     addresses.database_url,
-                    other.database_url,
-                    FolderBlobs(Path(folder) / "other" / "blobs"),
+                    other,
+                    env,
                 )
             )
     report(f"Snapshot of {options.passages:,} passages", rows, as_json=options.json)

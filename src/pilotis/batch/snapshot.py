@@ -10,6 +10,7 @@ archive already are not sent again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 from pilotis import __version__
 from pilotis.batch import manifest as manifests
-from pilotis.batch.manifest import BLOBS, SNAPSHOTS, File, Manifest, Owner, TableFile, blob_name, name_of
+from pilotis.batch.manifest import BLOBS, SNAPSHOTS, File, Manifest, Owner, TableFile, blob_name, name_of, time_of
 from pilotis.batch.packing import ending, packed, unpacked
 from pilotis.errors import Conflict, NotFound, Permanent, Transient
 from pilotis.ports import Blobs
@@ -31,9 +32,11 @@ T = TypeVar("T")
 AT_ONCE = 8
 """How many files are on their way at once."""
 READ_BYTES = 1 << 20
-BEGUN, PRUNING = "begun", "pruning"
+BEGUN, PRUNING = "begun", "pruning/"
 ABANDONED = timedelta(days=1)
 """How long one that has begun may take: after that nobody believes in it any more."""
+PRUNE_LASTS = timedelta(hours=1)
+"""How long files are removed in one go; what says so is believed for twice as long."""
 
 Tell = Callable[[str, int, int], None]
 """What is being done, how many are done, of how many."""
@@ -76,7 +79,7 @@ async def take(
     archive: Archive, reading: Reading, blobs: Blobs, owner: Owner, *, now: datetime, tell: Tell = quiet
 ) -> Manifest:
     """The same, of a moment that is being read."""
-    name = await _begin(archive, now)
+    began, name = time.monotonic(), await _begin(archive, now)
     folder = f"{SNAPSHOTS}{name}/"
     tables = [await _table(archive, reading, table, f"{folder}tables/{table.name}", tell) for table in reading.tables]
     wanted = await reading.blobs()
@@ -96,21 +99,25 @@ async def take(
         tables=tuple(tables),
         indexes=indexes,
         sequences=sequences,
-        blobs=await _put(archive, f"{folder}blobs{ending()}", packed(_once(listed), ending())),
+        blobs=await _put(archive, f"{folder}blobs{ending()}", packed(once(listed), ending())),
         blob_count=len(wanted),
         blob_bytes=sum(size for _, size in wanted),
         missing=missing,
     )
-    await archive.put(f"{folder}manifest.json", _once(manifests.written(made)))
+    if time.monotonic() - began > ABANDONED.total_seconds():
+        raise Permanent(f"snapshot {name} took longer than a day: some of it may have been cleared away")
+    await archive.put(f"{folder}manifest.json", once(manifests.written(made)))
     return made
 
 
-async def shelf(archive: Archive) -> Shelf:
-    """All snapshots, complete and other."""
+async def shelf(archive: Archive, *, since: datetime | None = None) -> Shelf:
+    """All snapshots, complete and other, or those of `since` then."""
     sizes = await archive.sizes(SNAPSHOTS)
     names = {name.split("/")[1] for name in sizes if name.count("/") > 1}
     complete, unfinished, damaged = [], [], {}
     for name in sorted(filter(manifests.NAME.fullmatch, names)):
+        if since and time_of(name) < since:
+            continue
         if f"{SNAPSHOTS}{name}/manifest.json" not in sizes:
             unfinished.append(name)
             continue
@@ -198,15 +205,26 @@ async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[None]])
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def pruning(archive: Archive, now: datetime) -> Sequence[str]:
+    """Who says that he prunes, by the names of what says so."""
+    said = [name.removeprefix(PRUNING) for name in await archive.sizes(PRUNING)]
+    return [name for name in said if manifests.NAME.match(name) and now - time_of(name[:16]) < 2 * PRUNE_LASTS]
+
+
+async def once(content: bytes) -> AsyncIterator[bytes]:
+    """A file of one piece."""
+    yield content
+
+
 async def _begin(archive: Archive, now: datetime) -> str:
     """Whoever takes one and whoever prunes each say so first, and look for the other then: one of the two sees it."""
     taken = {name.split("/")[1] for name in await archive.sizes(SNAPSHOTS)}
     while (name := name_of(now)) in taken:
         now += timedelta(seconds=1)
-    await archive.put(f"{SNAPSHOTS}{name}/{BEGUN}", _once(__version__.encode()))
-    if await archive.sizes(PRUNING):
+    await archive.put(f"{SNAPSHOTS}{name}/{BEGUN}", once(__version__.encode()))
+    if await pruning(archive, now):
         await archive.remove([f"{SNAPSHOTS}{name}/{BEGUN}"])
-        raise Conflict(f"{archive.where} is being pruned", remedy="try again when that is done; see: pilotis snapshot prune")
+        raise Conflict(f"{archive.where} is being pruned", remedy="try again in some minutes")
     return name
 
 
@@ -277,10 +295,6 @@ async def _bad_blobs(archive: Archive, made: Manifest, wanted: Sequence[tuple[st
 
     await side_by_side(wanted, look)
     return sorted(faults)
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from pilotis.cli import (
     cost,
     demo,
     doctor,
+    export,
     guardrail,
     ingest,
     keys,
@@ -134,6 +135,7 @@ app.add_typer(cost.app, name="cost")
 app.add_typer(guardrail.app, name="guardrail")
 app.add_typer(cache.app, name="cache")
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(export.app, name="export")
 
 
 def main() -> None:

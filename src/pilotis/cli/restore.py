@@ -66,9 +66,10 @@ async def _held(dump: Dump) -> str:
         found = await dump.standing()
     except Permanent as error:
         return error.message
-    if not found.documents and not found.ledger.events:
+    documents, keys = found.rows.get("document", 0), found.rows.get("api_key", 0)
+    if not documents and not keys and not found.ledger.events:
         return ""
-    return f"{found.documents:,} documents and {found.ledger.events:,} lines of the ledger"
+    return f"{documents:,} documents, {keys:,} API keys and {found.ledger.events:,} lines of the ledger"
 
 
 def _confirm(options: output.Options, opened: Opened, made: Manifest, held: str) -> None:

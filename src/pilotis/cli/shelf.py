@@ -22,7 +22,12 @@ T = TypeVar("T")
 
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="PLACE", help="Where snapshots live: a folder, or s3://bucket/prefix.", show_default=False),
+    typer.Option(
+        "--at",
+        metavar="PLACE",
+        help="Where snapshots live: a folder, or s3://bucket/prefix; else [envs.NAME.snapshot] of the contract.",
+        show_default=False,
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="[NAME]", help="Which one, as `list` names it.")]
 
@@ -81,11 +86,16 @@ def run(
         return asyncio.run(opened())
 
 
-def place(at: str | None, _env: Env) -> str:
-    """Where the snapshots live. Raises Invalid where nobody says so."""
-    if not at:
-        raise Invalid("where the snapshots live is not said", remedy="add --at FOLDER or --at s3://bucket/prefix")
-    return at
+def place(at: str | None, env: Env) -> str:
+    """Where the snapshots live: as it was said, else as the contract says. Raises Invalid where neither does."""
+    if at:
+        return at
+    if env.snapshot is None:
+        raise Invalid(
+            f"where the snapshots of env {env.name} live is not said",
+            remedy=f"add --at FOLDER or --at s3://bucket/prefix, or [envs.{env.name}.snapshot] to the contract",
+        )
+    return env.snapshot.place
 
 
 def document(made: Manifest) -> dict[str, Any]:

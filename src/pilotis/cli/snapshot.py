@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotis.cli import output, restore, shelf
+from pilotis.cli import drill, output, restore, shelf
 from pilotis.cli.progress import Steps
 from pilotis.cli.shelf import At, Name, Opened
 
 if TYPE_CHECKING:
     from pilotis.batch.manifest import Manifest
+    from pilotis.batch.retention import Pruned
     from pilotis.batch.snapshot import Shelf, Verified
 
 app = typer.Typer(
@@ -23,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
+app.command("drill", epilog=drill.EPILOG)(drill.drill)
 
 
 @app.command(
@@ -117,6 +120,63 @@ def verify(ctx: typer.Context, name: Name = "latest", at: At = None) -> None:
         _print_verified(made, found)
     if found.faults:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=(
+        "pilotis snapshot prune --dry-run\n\n"
+        "pilotis snapshot prune --at s3://backups/pilotis --keep-days 14 --keep-months 6\n\n"
+    )
+)
+def prune(
+    ctx: typer.Context,
+    at: At = None,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many days keep their newest; else the contract's, else 7.", show_default=False),
+    ] = None,
+    keep_months: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many months keep their newest; else the contract's, else 12.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove old snapshots of this contract's env, and files that no snapshot needs any more.
+
+    The newest snapshot of each of the last days that have one stays, the newest of each of the last months too, and the newest of all
+    always. Snapshots that never finished go after a day. Those of other contracts and envs in the same place stay, and damaged ones.
+    """
+    from pilotis.batch import retention
+
+    options = output.options(ctx)
+
+    async def work(opened: Opened) -> Pruned:
+        agreed = opened.env.snapshot
+        usual = retention.Keep(days=agreed.keep_days, months=agreed.keep_months) if agreed else retention.Keep()
+        keep = retention.Keep(
+            days=usual.days if keep_days is None else keep_days, months=usual.months if keep_months is None else keep_months
+        )
+        with Steps(quiet=options.json) as steps:
+            return await retention.prune(
+                opened.archive, opened.owner, keep, now=datetime.now(UTC), dry=dry_run, tell=steps.tell
+            )
+
+    done = shelf.run(options, at, work, servers=False)
+    if options.json:
+        output.print_json(asdict(done) | {"dry_run": dry_run})
+        return
+    went = "would go" if dry_run else "gone"
+    console = output.out()
+    for name in done.snapshots:
+        console.print(f"{name}  {went}", markup=False)
+    for name in done.unfinished:
+        console.print(f"{name}  {went}: it never finished", markup=False)
+    console.print(
+        f"{len(done.snapshots)} snapshots and {done.files:,} files ({shelf.size(done.bytes)}) {went}, {len(done.kept)} snapshots stay",
+        markup=False,
+    )
+    if done.hindrance:
+        output.note(f"files of documents stay: {done.hindrance}")
 
 
 def _print_verified(made: Manifest, found: Verified) -> None:

@@ -33,7 +33,8 @@ class Standing:
 
     schema: str | None
     """None before the first migration."""
-    documents: int
+    rows: Mapping[str, int]
+    """Of each table."""
     ledger: LedgerSum
     others: int
     """Connections of other programs."""

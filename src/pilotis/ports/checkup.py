@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pilotis.ports.content import Query
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
@@ -32,6 +34,10 @@ class Inventory(Protocol):
 
     async def blobs(self) -> Mapping[str, bool]:
         """Digests of the bytes it knows of, and whether a document refers to them; the others wait to be removed."""
+        ...
+
+    async def sample(self, count: int) -> Sequence[tuple[Query, str]]:
+        """Passages chosen by chance: a search with the title of its document and its own vector, and its id, which must be found."""
         ...
 
     async def known(self, document_ids: Collection[str]) -> Collection[str]:

@@ -52,7 +52,9 @@ class MemoryDump:
     is_read: bool = False
 
     async def standing(self) -> Standing:
-        return Standing(schema="0001", documents=len(self.documents), ledger=self.ledger, others=0)
+        return Standing(
+            schema="0001", rows={name: len(rows) for name, rows in self.tables.items()}, ledger=self.ledger, others=0
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[MemoryReading]:

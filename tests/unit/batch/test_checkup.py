@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from pilotis.batch.checkup import Finding, look
-from pilotis.ports import Cache
+from pilotis.ports import Cache, Query
 from pilotis.ports.checkup import Looked
 from pilotis.testing.batch import MemoryBlobs
 
@@ -27,6 +27,9 @@ class Database:
 
     async def blobs(self) -> Mapping[str, bool]:
         return dict(self.digests)
+
+    async def sample(self, count: int) -> Sequence[tuple[Query, str]]:
+        raise NotImplementedError
 
     async def known(self, document_ids: Collection[str]) -> Collection[str]:
         return self.ids & set(document_ids)

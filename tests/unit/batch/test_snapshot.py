@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pilotis.batch import manifest as manifests
-from pilotis.batch.manifest import Manifest, Owner, blob_name
+from pilotis.batch.manifest import Manifest, Owner, blob_name, name_of
 from pilotis.batch.restore import restore
 from pilotis.batch.snapshot import create, find, shelf, verify
 from pilotis.errors import Conflict, NotFound, Permanent, SetupError
@@ -120,7 +120,7 @@ async def test_only_one_is_taken_at_a_time(town: Town) -> None:
 
 
 async def test_an_archive_being_pruned_is_left_alone(town: Town) -> None:
-    town.archive.files["pruning"] = b""
+    town.archive.files[f"pruning/{name_of(NOW)}-x"] = b""
     with pytest.raises(Conflict, match="pruned"):
         await town.create()
     assert await shelf(town.archive) == (await shelf(MemoryArchive()))

@@ -2,24 +2,35 @@
 
 from pilotis.adapters.postgres.documents import PostgresDocuments
 from pilotis.adapters.postgres.dump import PostgresDump
+from pilotis.adapters.postgres.export import PostgresExports
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.inventory import PostgresInventory
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
-from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, schema
+from pilotis.adapters.postgres.schema import (
+    Generation,
+    Schema,
+    active_generation,
+    check_schema,
+    migrate,
+    open_generation,
+    schema,
+)
 
 __all__ = [
     "Generation",
     "PostgresDocuments",
     "PostgresDump",
+    "PostgresExports",
     "PostgresGuards",
     "PostgresInventory",
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",
     "Schema",
+    "active_generation",
     "check_schema",
     "migrate",
     "open_generation",

@@ -58,18 +58,16 @@ class PostgresDump:
         with connect(self._url) as connection:
             others = one(connection, "others")[0]
             if not connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchall()[0][0]:
-                return Standing(schema=None, documents=0, ledger=_NOTHING, others=others)
-            documents = connection.execute("SELECT count(*) FROM document").fetchall()[0][0]
-            return Standing(
-                schema=one(connection, "revision")[0], documents=documents, ledger=ledger_sum(connection), others=others
-            )
+                return Standing(schema=None, rows={}, ledger=_NOTHING, others=others)
+            counts = {each.name: connection.execute(_counting(each)).fetchall()[0][0] for each in tables(connection)}
+            return Standing(schema=one(connection, "revision")[0], rows=counts, ledger=ledger_sum(connection), others=others)
 
 
 _NOTHING = LedgerSum(events=0, micro=0, cost_eur=Decimal(0))
 
 
 class PostgresReading:
-    """See `ports.archive.Reading`."""
+    """See `ports.archive.Reading`. Errors of Postgres are translated by `reading`, around all of it."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -83,27 +81,23 @@ class PostgresReading:
         self.ledger = ledger_sum(connection)
 
     async def copy(self, table: Table) -> AsyncIterator[bytes]:
-        async with translated():
-            cursor = self._connection.cursor()
-            with cursor.copy(copying(table, "TO STDOUT (FORMAT binary)")) as copy:
-                while chunk := await asyncio.to_thread(_chunk, copy):
-                    yield chunk
-            self._rows[table.name] = cursor.rowcount
+        cursor = self._connection.cursor()
+        with cursor.copy(copying(table, "TO STDOUT (FORMAT binary)")) as copy:
+            while chunk := await asyncio.to_thread(_chunk, copy):
+                yield chunk
+        self._rows[table.name] = cursor.rowcount
 
     def rows(self, table: Table) -> int:
         return self._rows[table.name]
 
     async def blobs(self) -> Sequence[tuple[str, int]]:
-        async with translated():
-            return await asyncio.to_thread(lambda: self._connection.execute(SQL["blobs"]).fetchall())
+        return await asyncio.to_thread(lambda: self._connection.execute(SQL["blobs"]).fetchall())
 
     async def let_go(self) -> None:
-        async with translated():
-            await asyncio.to_thread(self._connection.commit)
+        await asyncio.to_thread(self._connection.commit)
 
     async def assure(self) -> None:
-        async with translated():
-            await asyncio.to_thread(lambda: self._connection.execute("SELECT"))
+        await asyncio.to_thread(lambda: self._connection.execute("SELECT"))
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -135,6 +129,10 @@ def ledger_sum(connection: psycopg.Connection) -> LedgerSum:
 def copying(table: Table, how: str) -> sql.Composed:
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     return sql.SQL("COPY {} ({}) " + how).format(sql.Identifier(table.name), columns)
+
+
+def _counting(table: Table) -> sql.Composed:
+    return sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.name))
 
 
 def take_turn(connection: psycopg.Connection) -> None:

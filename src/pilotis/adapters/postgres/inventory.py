@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
+import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters.postgres.pool import translated
 from pilotis.adapters.postgres.queries import statements
+from pilotis.ports import Query
 from pilotis.ports.checkup import Looked
 
 _SQL = statements("inventory")
-_OTHERS = frozenset({"blobs", "known"})
+_OTHERS = frozenset({"blobs", "known", "sample"})
+SAMPLED = 20
+"""How many passages are searched for one."""
 
 
 class PostgresInventory:
@@ -36,6 +40,24 @@ class PostgresInventory:
     async def blobs(self) -> Mapping[str, bool]:
         async with translated(), self._pool.connection() as connection:
             return dict(await (await connection.execute(_SQL["blobs"])).fetchall())
+
+    async def sample(self, count: int) -> Sequence[tuple[Query, str]]:
+        async with translated(), self._pool.connection() as connection:
+            rows = await (await connection.execute(_SQL["sample"], {"count": count})).fetchall()
+        return [
+            (
+                Query(
+                    bu=bu,
+                    text=title,
+                    language=language,
+                    vector=np.asarray(vector, dtype=np.float32),
+                    top_k=SAMPLED,
+                    dense_weight=1.0,
+                ),
+                passage_id,
+            )
+            for bu, title, language, vector, passage_id in rows
+        ]
 
     async def known(self, document_ids: Collection[str]) -> Collection[str]:
         ids = [UUID(each) for each in document_ids]

@@ -48,7 +48,7 @@ async def writing(url: str, *, schema: str) -> AsyncIterator[PostgresWriting]:
 
 
 class PostgresWriting:
-    """See `ports.archive.Writing`."""
+    """See `ports.archive.Writing`. Errors of Postgres are translated by `writing`, around all of it."""
 
     def __init__(self, connection: Connection, raw: psycopg.Connection) -> None:
         self._connection, self._raw = connection, raw
@@ -65,25 +65,21 @@ class PostgresWriting:
         if known is None or set(known.columns) != set(table.columns):
             raise Permanent(f"the snapshot's table {table.name!r} is not that of its schema", remedy="use another snapshot")
         cursor = self._raw.cursor()
-        async with translated():
-            with cursor.copy(copying(table, "FROM STDIN (FORMAT binary, FREEZE)")) as copy:
-                async for chunk in content:
-                    await asyncio.to_thread(copy.write, chunk)
+        with cursor.copy(copying(table, "FROM STDIN (FORMAT binary, FREEZE)")) as copy:
+            async for chunk in content:
+                await asyncio.to_thread(copy.write, chunk)
         return cursor.rowcount
 
     async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
         if self._tables:
             raise Permanent(f"the snapshot lacks the table {min(self._tables)!r} of its schema", remedy="use another snapshot")
-        async with translated():
-            await asyncio.to_thread(self._finish, indexes, sequences)
+        await asyncio.to_thread(self._finish, indexes, sequences)
 
     async def ledger(self) -> LedgerSum:
-        async with translated():
-            return await asyncio.to_thread(ledger_sum, self._raw)
+        return await asyncio.to_thread(ledger_sum, self._raw)
 
     async def commit(self) -> None:
-        async with translated():
-            await asyncio.to_thread(self._connection.commit)
+        await asyncio.to_thread(self._connection.commit)
 
     def _finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
         raw = self._raw

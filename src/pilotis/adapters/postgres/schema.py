@@ -87,6 +87,16 @@ async def check_schema(pool: AsyncConnectionPool) -> None:
         raise SetupError(f"the database {state}; this Pilotis needs {found.head}", remedy="run: pilotis migrate")
 
 
+async def active_generation(pool: AsyncConnectionPool) -> Generation:
+    """The one that is searched, whatever made its vectors. Raises SetupError where there is none yet."""
+    async with translated(), pool.connection() as connection:
+        found = await connection.execute("SELECT id, model, dimension FROM generation WHERE state = 'active'")
+        row = await found.fetchone()
+    if row is None:
+        raise SetupError("the database has no index yet", remedy="run: pilotis ingest")
+    return Generation(id=row[0], model=row[1], dimension=row[2])
+
+
 async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Generation:
     """The active generation; created, with its vector index, where there is none.
 

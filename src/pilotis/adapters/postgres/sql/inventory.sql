@@ -80,5 +80,11 @@ FROM counted FULL JOIN tally USING (env, quarter, plane, bu, key)
 SELECT sha256, EXISTS (SELECT FROM document WHERE document.sha256 = known.sha256)
 FROM (SELECT sha256 FROM blob UNION SELECT sha256 FROM document) AS known
 
+-- name: sample
+SELECT document.bu, coalesce(document.title, document.name), passage.language, entry.embedding::real[], passage.id
+FROM (SELECT key FROM passage ORDER BY random() LIMIT %(count)s) AS chosen
+JOIN passage USING (key) JOIN entry USING (key) JOIN generation ON generation.id = entry.generation AND generation.state = 'active'
+JOIN document ON document.id = passage.document_id
+
 -- name: known
 SELECT id::text FROM document WHERE id = ANY(%(ids)s::uuid[]) UNION SELECT document_id::text FROM purge
