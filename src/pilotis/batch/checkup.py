@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pilotis.batch.snapshot import Tell, quiet, side_by_side
+from pilotis.batch.snapshot import quiet, side_by_side
 from pilotis.ports import Blobs, Cache
+from pilotis.ports.archive import Tell
 from pilotis.ports.checkup import Inventory, Looked
 
 SETTLED_S = 3600.0

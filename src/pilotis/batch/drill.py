@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pilotis.batch.checkup import Finding, look
 from pilotis.batch.manifest import Manifest
-from pilotis.batch.snapshot import Tell, quiet
+from pilotis.batch.snapshot import quiet
 from pilotis.ports import Blobs, Cache, Passages
-from pilotis.ports.archive import Dump, Standing
+from pilotis.ports.archive import Dump, Standing, Tell
 from pilotis.ports.checkup import Inventory
 
 

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from pilotis.batch.manifest import File, Manifest, blob_name
 from pilotis.batch.packing import unpacked
-from pilotis.batch.snapshot import Tell, blobs_of, checked, quiet, side_by_side
+from pilotis.batch.snapshot import blobs_of, checked, quiet, side_by_side
 from pilotis.errors import Permanent
 from pilotis.ports import Blobs
-from pilotis.ports.archive import Archive, Dump
+from pilotis.ports.archive import Archive, Dump, Tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,7 @@ async def restore(
             if loaded != each.rows:
                 raise Permanent(f"{each.file.name} has {loaded} rows instead of {each.rows}", remedy="use another snapshot")
             rows += loaded
-        tell("indexes", 0, 1)
-        await writing.finish(made.indexes, made.sequences)
+        await writing.finish(made.indexes, made.sequences, tell=tell)
         if (ledger := await writing.ledger()) != made.ledger:
             raise Permanent(
                 f"the ledger would have {ledger.events} events of {ledger.cost_eur} €, the snapshot says "
@@ -58,7 +57,6 @@ async def restore(
         await writing.commit()
     for digest, _ in wanted:
         await blobs.settle(digest)
-    tell("indexes", 1, 1)
     return Restored(manifest=made, rows=rows, blobs=brought)
 
 

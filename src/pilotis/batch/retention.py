@@ -11,10 +11,10 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from pilotis.batch.manifest import BLOBS, SNAPSHOTS, Manifest, Owner, blob_name, name_of, time_of
-from pilotis.batch.snapshot import ABANDONED, PRUNE_LASTS, PRUNING, Shelf, Tell, blobs_of, once, pruning, quiet, shelf, take
+from pilotis.batch.snapshot import ABANDONED, PRUNE_LASTS, PRUNING, Shelf, blobs_of, once, pruning, quiet, shelf, take
 from pilotis.errors import Conflict, NotFound, Permanent
 from pilotis.ports import Blobs
-from pilotis.ports.archive import Archive, Dump
+from pilotis.ports.archive import Archive, Dump, Tell
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from pilotis.batch.manifest import BLOBS, SNAPSHOTS, File, Manifest, Owner, Tabl
 from pilotis.batch.packing import ending, packed, unpacked
 from pilotis.errors import Conflict, NotFound, Permanent, Transient
 from pilotis.ports import Blobs
-from pilotis.ports.archive import Archive, Dump, Reading, Table
+from pilotis.ports.archive import Archive, Dump, Reading, Table, Tell
 
 T = TypeVar("T")
 
@@ -37,9 +37,6 @@ ABANDONED = timedelta(days=1)
 """How long one that has begun may take: after that nobody believes in it any more."""
 PRUNE_LASTS = timedelta(hours=1)
 """How long files are removed in one go; what says so is believed for twice as long."""
-
-Tell = Callable[[str, int, int], None]
-"""What is being done, how many are done, of how many."""
 
 
 def quiet(_what: str, _done: int, _total: int) -> None:

@@ -17,9 +17,9 @@ from pilotis.cli.shelf import At, Name, Opened
 if TYPE_CHECKING:
     from pilotis.batch.drill import Proof
     from pilotis.batch.manifest import Manifest
-    from pilotis.batch.snapshot import Tell
     from pilotis.embedded import Addresses
     from pilotis.ports import Blobs
+    from pilotis.ports.archive import Tell
 
 EPILOG = "pilotis snapshot drill --at /mnt/backup/pilotis\n\npilotis snapshot drill --at s3://backups/pilotis --searches 50 --json\n\n"
 

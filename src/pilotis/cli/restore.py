@@ -46,7 +46,7 @@ def restore(
             _confirm(options, opened, made, held)
         with Steps(quiet=options.json) as steps:
             return await road.restore(
-                opened.archive, opened.dump, opened.blobs, made, forget=lambda: _forget(opened), tell=steps.tell
+                opened.archive, opened.dump, opened.blobs, made, forget=lambda: forget_caches(opened), tell=steps.tell
             )
 
     done = shelf.run(options, at, work, prepare=False)
@@ -85,8 +85,11 @@ def _confirm(options: output.Options, opened: Opened, made: Manifest, held: str)
         raise typer.Abort
 
 
-async def _forget(opened: Opened) -> None:
-    """Of every env of the contract: some may share the database, and each has caches of its own."""
+async def forget_caches(opened: Opened) -> None:
+    """What Redis knows of a database that is replaced: cached answers, and the counters made from its ledger.
+
+    Of every env of the contract: some may share the database, and each has caches of its own.
+    """
     from pilotis import wiring
     from pilotis.adapters.redis import RedisMoney
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
+
+Tell = Callable[[str, int, int], None]
+"""What is being done, how many are done, of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,7 @@ class Writing(Protocol):
         """Rows as `Reading.copy` gave them; how many they were. Raises Permanent where the table is not there, or others."""
         ...
 
-    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
+    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int], *, tell: Tell) -> None:
         """Indexes, constraints, numbers and statistics; then what later migrations do."""
         ...
 

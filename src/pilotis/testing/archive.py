@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from pilotis.errors import Conflict, NotFound, Permanent
-from pilotis.ports.archive import LedgerSum, Standing, Table
+from pilotis.ports.archive import LedgerSum, Standing, Table, Tell
 
 
 class MemoryArchive:
@@ -115,7 +115,7 @@ class MemoryWriting:
         self._rows[table.name] = await _lines(content)
         return len(self._rows[table.name])
 
-    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
+    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int], *, tell: Tell) -> None:
         """Nothing to make."""
 
     async def ledger(self) -> LedgerSum:

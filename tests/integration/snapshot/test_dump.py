@@ -6,7 +6,9 @@ import asyncio
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,26 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from pilotis import wiring
 from pilotis.adapters import postgres
+from pilotis.adapters.archive.daily import snapshot_if_due
 from pilotis.adapters.archive.folder import FolderArchive
 from pilotis.adapters.blobs import FolderBlobs
 from pilotis.adapters.postgres.schema import upgrade_on
+from pilotis.adapters.redis import RedisMoney
 from pilotis.batch.manifest import Manifest, Owner
 from pilotis.batch.restore import restore
 from pilotis.batch.snapshot import create, verify
+from pilotis.cli.restore import forget_caches
+from pilotis.cli.shelf import Opened
+from pilotis.contract import load
+from pilotis.derive import plan
+from pilotis.derive.budget import Budgets
+from pilotis.embedded import Addresses
 from pilotis.errors import Conflict, Permanent, SetupError
-from pilotis.ports import NewDocument
+from pilotis.online import booking
+from pilotis.ports import CostEvent, Kept, NewDocument, Request
+from pilotis.testing.ledger import MemoryLedger
 from pilotis.testing.online import HashingEmbedder
 
 OWNER = Owner(contract="rag", env="dev", digest="0" * 64)
@@ -279,3 +292,64 @@ async def test_rows_that_are_cut_off_are_not_counted(place: Place) -> None:
     with pytest.raises(Permanent, match="does not hold rows"):
         await place.dump.count(parts(b"x" * 40, 40))
     assert content.endswith(struct.pack("!h", -1))
+
+
+async def test_of_processes_that_look_at_the_clock_together_one_takes_it(place: Place, tmp_path: Path) -> None:
+    contract = f"""
+        timezone = "UTC"
+        [envs.dev.snapshot]
+        place = "{tmp_path / "daily"}"
+        hour = 0
+    """
+    derived = plan.derive(load.parse(contract, Path("pilotis.toml")))
+    env = derived.env("dev")
+
+    async def look() -> Manifest | None:
+        return await snapshot_if_due(derived, env, database_url=place.url, blobs=place.blobs)
+
+    made = [each for each in await asyncio.gather(*(look() for _ in range(4))) if each]
+    assert len(made) == 1
+    assert (made[0].owner.env, made[0].owner.digest) == ("dev", derived.digest)
+    assert await look() is None
+    none = plan.derive(load.default())
+    assert await snapshot_if_due(none, none.env("dev"), database_url=place.url, blobs=place.blobs) is None
+
+
+async def test_nothing_that_was_cached_before_is_served_after(place: Place, stack: Addresses) -> None:
+    """The counters are made anew from the ledger, too, and costs on their way to it are kept."""
+    derived = plan.derive(load.default())
+    env = replace(derived.env("dev"), budgets=Budgets())
+    money = RedisMoney(stack.redis_url, env=env, namespace=wiring.namespace(derived, env), instance="api")
+    try:
+        await booking.open_books(money.outbox, MemoryLedger(), instance="api", zone=env.timezone)
+        admitted = await money.admission.admit(Request(id="r1", plane="online", bu="b", ceilings=(0,)))
+        event = CostEvent(
+            id="r1",
+            at=admitted.hold.at,
+            env="dev",
+            plane="online",
+            bu="b",
+            kind="answer",
+            subject="s",
+            model="m",
+            usage={},
+            cost_eur=Decimal(0),
+            price_book="",
+            fx=None,
+            priced=True,
+        )
+        kept = Kept(answer_key="a", record=b"answer", ttl_s=60, documents=("d1",))
+        await money.admission.settle(admitted.hold, event, kept)
+        assert (await money.cache.peek("b", "a"))[0]
+        owner = Owner(contract=derived.contract.name, env="dev", digest="")
+        addresses = stack._replace(database_url=place.url)
+        opened = Opened(
+            archive=place.archive, dump=place.dump, blobs=place.blobs, owner=owner, plan=derived, env=env, addresses=addresses
+        )
+        await forget_caches(opened)
+        assert (await money.cache.peek("b", "a"))[0] is None
+        assert await money.cache.sources() == set()
+        assert not await money.outbox.is_seeded()
+        assert [each.id for _, each in await money.outbox.read(limit=10)] == ["r1"]
+    finally:
+        await money.close()

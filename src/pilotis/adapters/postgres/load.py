@@ -14,7 +14,7 @@ from pilotis.adapters.postgres.dump import SQL, connect, copying, ledger_sum, on
 from pilotis.adapters.postgres.pool import translated
 from pilotis.adapters.postgres.schema import place, upgrade_on
 from pilotis.errors import Conflict, Permanent, SetupError
-from pilotis.ports.archive import LedgerSum, Table
+from pilotis.ports.archive import LedgerSum, Table, Tell
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -70,10 +70,17 @@ class PostgresWriting:
                 await asyncio.to_thread(copy.write, chunk)
         return cursor.rowcount
 
-    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
+    async def finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int], *, tell: Tell) -> None:
         if self._tables:
             raise Permanent(f"the snapshot lacks the table {min(self._tables)!r} of its schema", remedy="use another snapshot")
-        await asyncio.to_thread(self._finish, indexes, sequences)
+        self._raw.execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(BUILD_MEMORY)))
+        # Indexes of the snapshot that its schema does not bring along are made while it is served: one for each generation's vectors.
+        definitions = {**self._indexes, **indexes}
+        for n, (name, definition) in enumerate(definitions.items()):
+            tell(f"index {name}", n, len(definitions))
+            await asyncio.to_thread(self._raw.execute, definition.encode())
+        tell("constraints", 0, 1)
+        await asyncio.to_thread(self._settle, sequences)
 
     async def ledger(self) -> LedgerSum:
         return await asyncio.to_thread(ledger_sum, self._raw)
@@ -81,12 +88,8 @@ class PostgresWriting:
     async def commit(self) -> None:
         await asyncio.to_thread(self._connection.commit)
 
-    def _finish(self, indexes: Mapping[str, str], sequences: Mapping[str, int]) -> None:
+    def _settle(self, sequences: Mapping[str, int]) -> None:
         raw = self._raw
-        raw.execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(BUILD_MEMORY)))
-        # Indexes of the snapshot that its schema does not bring along are made while it is served: one for each generation's vectors.
-        for definition in {**self._indexes, **indexes}.values():
-            raw.execute(definition.encode())
         for table, name, definition in self._references:
             raw.execute(_alter(table, "ADD CONSTRAINT {} " + definition, name))
         for owner, last in sequences.items():
