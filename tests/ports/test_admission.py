@@ -541,6 +541,19 @@ async def test_a_forgotten_document_takes_what_was_made_from_it(world: World) ->
     assert (await money.cache.peek("other", "a0"))[0]
 
 
+async def test_the_documents_behind_what_would_be_served_are_known(world: World) -> None:
+    money = await world.start()
+    assert set(await money.cache.sources()) == set()
+    for bu, documents in (("legal", ("d1", "d2")), ("a:b", ("d3", "*"))):
+        hold = (await money.admission.admit(asks(bu, bu=bu))).hold
+        await money.admission.settle(hold, cost(hold), kept(documents=documents))
+    assert set(await money.cache.sources()) == {"d1", "d2", "d3"}
+    await money.cache.forget("legal", ["d2"])
+    assert set(await money.cache.sources()) == {"d3"}
+    await money.cache.clear()
+    assert set(await money.cache.sources()) == set()
+
+
 async def test_what_is_being_written_while_its_document_goes_is_not_kept(world: World) -> None:
     money = await world.start()
     hold = (await money.admission.admit(asks(answer_keys=KEYS))).hold

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Literal
 
 from pilotis.errors import Transient
 
@@ -48,6 +49,16 @@ class FolderBlobs:
     async def exists(self, sha256: str) -> bool:
         return await asyncio.to_thread(self._path(sha256).exists)
 
+    async def check(self, sha256: str) -> Literal["whole", "damaged", "missing"]:
+        try:
+            with _room(self._folder, needed=0):
+                return "whole" if await asyncio.to_thread(_digest, self._path(sha256)) == sha256 else "damaged"
+        except FileNotFoundError:
+            return "missing"
+
+    async def settled(self, *, older_than_s: float) -> Sequence[str]:
+        return await asyncio.to_thread(self._settled, time.time() - older_than_s)
+
     async def delete(self, sha256: str) -> None:
         await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
         await self.settle(sha256)
@@ -61,6 +72,13 @@ class FolderBlobs:
 
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256[2:]
+
+    def _settled(self, than: float) -> list[str]:
+        unsettled = set(os.listdir(mark)) if (mark := self._folder / _UNSETTLED).exists() else set()  # noqa: PTH208 - names are enough
+        found = []
+        for part in self._folder.glob("[0-9a-f][0-9a-f]"):
+            found += [digest for name in _older(part, than) if (digest := part.name + name) not in unsettled]
+        return found
 
     def _put(self, content: Path) -> tuple[str, int]:
         with content.open("rb") as source:
@@ -122,6 +140,11 @@ def _free(where: Path) -> int:
     while not where.exists():
         where = where.parent
     return shutil.disk_usage(where).free
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _older(folder: Path, than: float) -> list[str]:

@@ -19,6 +19,7 @@ from pilotis.cli import (
     demo,
     doctor,
     evaluation,
+    export,
     feedback,
     guardrail,
     ingest,
@@ -27,6 +28,7 @@ from pilotis.cli import (
     output,
     queue,
     search,
+    snapshot,
     up,
     workers,
 )
@@ -120,7 +122,9 @@ app.command()(ingest.ingest)
 app.command(epilog='pilotis ask "Qui paie ?" --collection handbook --json')(ask.ask)
 app.command(epilog='pilotis search "rotate an API key" --top-k 5')(search.search)
 app.command(epilog="pilotis migrate --check   exits 1 where something is pending")(migrate.migrate)
-app.command(epilog="pilotis doctor --json")(doctor.doctor)
+app.command(epilog="pilotis doctor --json\n\npilotis doctor --deep   exits 1 where something is lost or left over")(
+    doctor.doctor
+)
 app.command(epilog="pilotis worker ingest   one queue, in the foreground")(workers.worker)
 
 _keys = typer.Typer(help="API keys, each bound to a business unit.", no_args_is_help=True)
@@ -136,6 +140,8 @@ app.add_typer(evaluation.app, name="eval")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(cache.app, name="cache")
 app.add_typer(queue.app, name="queue")
+app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(export.app, name="export")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pilotis.cli import output
+from pilotis.cli import checkup, output
 from pilotis.errors import PilotisError
 
 if TYPE_CHECKING:
@@ -45,15 +45,28 @@ def doctor(
     ctx: typer.Context,
     host: Annotated[str, typer.Option(help="Address `pilotis up` would listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port `pilotis up` would listen on.")] = 8080,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read all that is stored: is anything lost, left over or miscounted?")
+    ] = False,
 ) -> None:
-    """Look at this machine, the contract and the servers; exit 1 where something is wrong."""
+    """Look at this machine, the contract and the servers; exit 1 where something is wrong.
+
+    --deep recounts every passage, term and cost, reads the original bytes of every document, and looks for what belongs to nothing
+    any more. It changes nothing, and a service may run meanwhile.
+    """
     options = output.options(ctx)
     checks = [*_machine(), *_model(), *_contract(options), _listen(host, port)]
+    wrong = any(check.state == "error" for check in checks)
+    found = checkup.look(options) if deep and not wrong else []
     if options.json:
-        output.print_json({"checks": [asdict(check) for check in checks]})
+        told = {"checks": [asdict(check) for check in checks]}
+        output.print_json(told | {"deep": checkup.document(found)} if deep else told)
     else:
         _print(checks)
-    if any(check.state == "error" for check in checks):
+        if found:
+            output.out().print()
+            checkup.show(found)
+    if wrong or any(each.state == "error" for each in found):
         raise typer.Exit(1)
 
 

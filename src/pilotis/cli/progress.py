@@ -91,3 +91,35 @@ def _bars(console: Any) -> Bars:
         console=console,
         speed_estimate_period=30,
     )
+
+
+class Steps:
+    """What is being done and how much of it is done; call `tell`. On stderr; nothing where `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = output.err()
+        self._bars: Bars | None = None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
+            columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+            self._bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True)
+            self._bars.add_task("", total=None)
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if self._bars:
+            self._bars.update(self._bars.task_ids[0], description=what, completed=done, total=total)
+        elif not self._quiet and time.monotonic() - self._said >= LINE_EVERY_S:
+            self._said = time.monotonic()
+            output.note(f"{what}: {done:,} of {total:,}")

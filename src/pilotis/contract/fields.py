@@ -70,6 +70,15 @@ def _key_env(value: str) -> str:
     return value
 
 
+def _place(value: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?|(/|~/)[^\0-\x1f]+", value):
+        raise ValueError(
+            "must be the whole path of a folder, or the address of a bucket",
+            "Write it as /mnt/backup/pilotis or s3://bucket/prefix.",
+        )
+    return value
+
+
 def _printable(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError("must be printable and not blank", "Write the business unit as its API keys name it.")
@@ -102,6 +111,7 @@ Day = Annotated[dt.date, BeforeValidator(_day)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Url = Annotated[str, AfterValidator(_url)]
 KeyEnv = Annotated[str, AfterValidator(_key_env)]
+Place = Annotated[str, AfterValidator(_place)]
 
 _NAME, _FLAG, _MODEL, _LANGUAGE = (
     r"^[a-z][a-z0-9-]{0,39}$",

@@ -30,6 +30,7 @@ from pilotis.contract.fields import (
     Language,
     ModelName,
     Name,
+    Place,
     Record,
     Seconds,
     Share,
@@ -93,6 +94,19 @@ ModelRef = Annotated[Endpoint, BeforeValidator(_named)]
 EmbedderRef = Annotated[EmbedderEndpoint, BeforeValidator(_named)]
 
 
+class Snapshots(Record):
+    """`[envs.NAME.snapshot]`: where snapshots of this env live, when one is taken, and which stay."""
+
+    place: Place = Field(description="A folder, or s3://bucket/prefix.")
+    hour: Annotated[int, Field(ge=0, le=23)] = Field(
+        default=3, description="The hour of the day, in the contract's time zone, after which the day's snapshot is taken."
+    )
+    keep_days: Annotated[int, Field(ge=0, le=3660)] = Field(default=7, description="How many days keep their newest snapshot.")
+    keep_months: Annotated[int, Field(ge=0, le=1200)] = Field(
+        default=12, description="How many months keep their newest snapshot."
+    )
+
+
 class EnvSection(Record):
     """`[envs.NAME]`: what one env has of its own. Whatever is left out comes from the preset of that name."""
 
@@ -125,6 +139,7 @@ class EnvSection(Record):
     )
     rates: Rates | None = Field(default=None, description="Requests a second.")
     budgets: Budgets | None = Field(default=None, description="Who may spend how much.")
+    snapshot: Snapshots | None = Field(default=None, description="Daily snapshots of everything; none when left out.")
 
 
 class Infra(Record):

@@ -49,6 +49,16 @@ class Embedding:
     tokens_per_min: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshots:
+    """Where snapshots live, after which hour of the day one is taken, and of how many days and months the newest stays."""
+
+    place: str
+    hour: int
+    keep_days: int
+    keep_months: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Env:
     """One env of the contract with every value resolved: what the service runs on.
@@ -106,6 +116,8 @@ class Env:
     """Requests that a process serves at once; the next one is told to come back."""
     trusted_hops: int = 0
     """How many proxies before us write X-Forwarded-For; 0 takes the peer's own address."""
+    snapshot: Snapshots | None = None
+    """None where the contract asks for no daily ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -224,6 +236,7 @@ def _metered(env: Env, section: EnvSection, contract: Contract) -> Env:
         on_meter_down=costs.on_meter_down,
         in_flight=contract.perf.in_flight,
         trusted_hops=contract.infra.trusted_hops,
+        snapshot=Snapshots(**section.snapshot.model_dump()) if section.snapshot else None,
     )
 
 

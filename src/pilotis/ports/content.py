@@ -136,6 +136,14 @@ class Blobs(Protocol):
 
     async def exists(self, sha256: str) -> bool: ...
 
+    async def check(self, sha256: str) -> Literal["whole", "damaged", "missing"]:
+        """Read it all and see whether it is what its name says."""
+        ...
+
+    async def settled(self, *, older_than_s: float) -> Sequence[str]:
+        """Digests that were put that long ago and for which `settle` was called."""
+        ...
+
     async def delete(self, sha256: str) -> None: ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -200,6 +200,10 @@ class Cache(Protocol):
     async def clear(self, bu: str | None = None) -> int: ...
 
     async def stats(self, bu: str | None = None) -> CacheStats: ...
+
+    async def sources(self) -> Collection[str]:
+        """Documents that something was made from which would be served now, of all business units."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from hashlib import sha256 as new_sha256
 from itertools import zip_longest
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import numpy as np
@@ -289,6 +290,14 @@ class MemoryBlobs:
 
     async def exists(self, sha256: str) -> bool:
         return sha256 in self.contents
+
+    async def check(self, sha256: str) -> Literal["whole", "damaged", "missing"]:
+        if sha256 not in self.contents:
+            return "missing"
+        return "whole" if new_sha256(self.contents[sha256]).hexdigest() == sha256 else "damaged"
+
+    async def settled(self, *, older_than_s: float) -> Sequence[str]:
+        return [] if older_than_s else [digest for digest in self.contents if digest not in self._put_at]
 
     async def delete(self, sha256: str) -> None:
         self.contents.pop(sha256, None)

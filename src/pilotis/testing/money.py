@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -141,6 +141,10 @@ class MemoryMoney:
             (whose, ""): self._now() for whose in {bu, *(whose for whose, _ in (*safe.answers, *safe.flights))} if whose
         }
         return safe.sweep(lambda whose, _: bu in {None, whose})
+
+    async def sources(self) -> Collection[str]:
+        safe = self._reached()
+        return {one for kept in (safe.answers, safe.passages) for entry in kept.values() for one in entry.documents} - {"*"}
 
     async def stats(self, bu: str | None = None) -> CacheStats:
         safe = self._reached()

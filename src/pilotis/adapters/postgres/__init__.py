@@ -2,26 +2,42 @@
 
 from pilotis.adapters.postgres.backlog import PostgresBacklog
 from pilotis.adapters.postgres.documents import PostgresDocuments
+from pilotis.adapters.postgres.dump import PostgresDump
 from pilotis.adapters.postgres.evaluations import PostgresEvaluations
+from pilotis.adapters.postgres.export import PostgresExports
 from pilotis.adapters.postgres.feedback import PostgresFeedback
 from pilotis.adapters.postgres.guards import PostgresGuards
+from pilotis.adapters.postgres.inventory import PostgresInventory
 from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
-from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_database, open_generation, schema
+from pilotis.adapters.postgres.schema import (
+    Generation,
+    Schema,
+    active_generation,
+    check_schema,
+    migrate,
+    open_database,
+    open_generation,
+    schema,
+)
 
 __all__ = [
     "Generation",
     "PostgresBacklog",
     "PostgresDocuments",
+    "PostgresDump",
     "PostgresEvaluations",
+    "PostgresExports",
     "PostgresFeedback",
     "PostgresGuards",
+    "PostgresInventory",
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",
     "Schema",
+    "active_generation",
     "check_schema",
     "migrate",
     "open_database",

@@ -24,6 +24,7 @@ from pilotis.rag.passage import Cut, Parsed, embedded_text
 
 _SQL = statements("documents")
 _INDEX = statements("passages")
+_DUMP = statements("dump")
 
 
 class PostgresDocuments:
@@ -106,6 +107,8 @@ class PostgresDocuments:
             freed = 0
             for (sha256,) in found:
                 async with connection.transaction():
+                    if not await self._may_reclaim(connection):
+                        break
                     # The row's lock makes a concurrent `register` of the same bytes wait; it then finds them gone and stores them again.
                     locked = await (await connection.execute(_SQL["lock_unreferenced"], {"sha256": sha256})).fetchone()
                     used = await (await connection.execute(_SQL["is_referenced"], {"sha256": sha256})).fetchone()
@@ -115,6 +118,11 @@ class PostgresDocuments:
                     await connection.execute(_SQL["drop_blob"], {"sha256": sha256})
                     freed += 1
             return freed
+
+    async def _may_reclaim(self, connection: AsyncConnection) -> bool:
+        """Not while a snapshot copies bytes of documents that may be gone by now; what is left is dropped after it."""
+        row = await (await connection.execute(_DUMP["may_reclaim"])).fetchone()
+        return row is not None and bool(row[0])
 
     async def claim(self, *, lease_s: float) -> Claim | None:
         async with translated(), self._pool.connection() as connection:

@@ -17,6 +17,7 @@ from pilotis.rag.lexical import ANALYSIS_VERSION
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
+    from sqlalchemy import Connection
 
     from pilotis.ports import Embedder
 
@@ -69,7 +70,7 @@ async def schema(url: str) -> Schema:
     async with translated():
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
         async with connection:
-            return _place(await _current(connection))
+            return place(await _current(connection))
 
 
 async def open_database(
@@ -88,7 +89,7 @@ async def open_database(
 async def check_schema(pool: AsyncConnectionPool) -> None:
     """Raises SetupError, naming the command to run, unless the schema is exactly the one this version knows."""
     async with translated(), pool.connection() as connection:
-        found = _place(await _current(connection))
+        found = place(await _current(connection))
     if found.is_newer:
         raise SetupError(
             f"the database's schema is {found.current}, newer than this Pilotis knows ({found.head})",
@@ -97,6 +98,16 @@ async def check_schema(pool: AsyncConnectionPool) -> None:
     if found.pending:
         state = "has no schema yet" if found.current is None else f"has schema {found.current}"
         raise SetupError(f"the database {state}; this Pilotis needs {found.head}", remedy="run: pilotis migrate")
+
+
+async def active_generation(pool: AsyncConnectionPool) -> Generation:
+    """The one that is searched, whatever made its vectors. Raises SetupError where there is none yet."""
+    async with translated(), pool.connection() as connection:
+        found = await connection.execute("SELECT id, model, dimension FROM generation WHERE state = 'active'")
+        row = await found.fetchone()
+    if row is None:
+        raise SetupError("the database has no index yet", remedy="run: pilotis ingest")
+    return Generation(id=row[0], model=row[1], dimension=row[2])
 
 
 async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Generation:
@@ -125,6 +136,18 @@ async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Gene
     return generation
 
 
+def place(current: str | None) -> Schema:
+    """Where a database with that version stands."""
+    known = sorted(path.stem[:4] for path in _VERSIONS.glob("[0-9]*.py"))
+    pending = tuple(version for version in known if current is None or version > current)
+    return Schema(current=current, head=known[-1], pending=pending)
+
+
+def upgrade_on(connection: Connection, revision: str) -> None:
+    """Migrate within the transaction of this connection, which its owner commits."""
+    _run(revision, connection=connection)
+
+
 async def _create_generation(connection: psycopg.AsyncConnection, embedder: Embedder) -> Generation:
     made = await connection.execute(
         "INSERT INTO generation (model, dimension, analysis, state) VALUES (%s, %s, %s, 'active') RETURNING id",
@@ -151,19 +174,17 @@ async def _current(connection: psycopg.AsyncConnection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _place(current: str | None) -> Schema:
-    known = sorted(path.stem[:4] for path in _VERSIONS.glob("[0-9]*.py"))
-    pending = tuple(version for version in known if current is None or version > current)
-    return Schema(current=current, head=known[-1], pending=pending)
-
-
 def _upgrade(url: str) -> None:
+    # SQLAlchemy wants its driver in the scheme; psycopg takes the rest of the URL as it is.
+    _run("head", url="postgresql+psycopg://" + url.split("://", 1)[1])
+
+
+def _run(revision: str, **attributes: object) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_VERSIONS.parent))
-    # SQLAlchemy wants its driver in the scheme; psycopg takes the rest of the URL as it is.
-    config.attributes["url"] = "postgresql+psycopg://" + url.split("://", 1)[1]
+    config.attributes.update(attributes)
     with _ONE_UPGRADE:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from decimal import Decimal
 
 from pilotis.adapters.redis.till import Till, tag
@@ -66,17 +66,29 @@ class RedisCache:
             saved_eur=Decimal(sums["saved"]) / MICRO,
         )
 
+    async def sources(self) -> Collection[str]:
+        found: set[str] = set()
+        begins = f"{self._till.prefix}doc:".encode()
+        async for keys in self._scan(f"{_literal(self._till.prefix)}doc:*"):
+            named = [key.removeprefix(begins) for key in keys if not key.endswith(b":*")]
+            found.update(each.decode() for each in await self._till.script("sources", *named))
+        return found
+
     async def _keys(self, bu: str | None) -> AsyncIterator[list[bytes]]:
         """Entries of a business unit, or of all, some at a time."""
         for kind in ("answer", "passages"):
             pattern = f"{_literal(self._till.prefix)}{kind}:*:{tag(bu) if bu is not None else '*'}:*"
-            cursor = b"0"
-            while True:
-                cursor, keys = await self._till.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
-                if keys:
-                    yield keys
-                if cursor == b"0":
-                    break
+            async for keys in self._scan(pattern):
+                yield keys
+
+    async def _scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        cursor = b"0"
+        while True:
+            cursor, keys = await self._till.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+            if keys:
+                yield keys
+            if cursor == b"0":
+                break
 
 
 def _literal(text: str) -> str:

@@ -47,6 +47,7 @@ SCRIPTS = (
     "peek",
     "forget",
     "pace",
+    "sources",
 )
 
 
