@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 
 from common import Opened, measured, parser, quantile_ms, report
-from pilotis.adapters.postgres import Generation, PostgresPassages
+from pilotis.adapters.postgres import PostgresPassages
 from pilotis.online.answer import Ask, answer
-from pilotis.ports import Deps, Query
+from pilotis.ports import Deps, Generation, Query
 from pilotis.rag.ranking import dense_weight
 from synthetic import BU, grow, questions, real_passages
 

@@ -53,10 +53,10 @@ def grow(url: str, passages: Sequence[str], vectors: np.ndarray, *, size: int) -
         counts: Counter[int] = Counter()
         rows = list(enumerate(_mixed(passages, vectors, size)))
         with connection.cursor().copy(
-            "COPY passage (id, document_id, ordinal, text, indexed_text, headings, start_char, end_char, language) FROM STDIN"
+            "COPY passage (generation, id, document_id, ordinal, text, indexed_text, headings, start_char, end_char, language) FROM STDIN"
         ) as copy:
             for n, (text, _) in rows:
-                copy.write_row((f"p{n}", documents[n % len(documents)], n, text, text, [], 0, len(text), "en"))
+                copy.write_row((_GENERATION, f"p{n}", documents[n % len(documents)], n, text, text, [], 0, len(text), "en"))
         keys: dict[str, int] = dict(connection.execute("SELECT id, key FROM passage").fetchall())
         with connection.cursor().copy(
             "COPY entry (key, generation, bu, collection, metadata, embedding, terms, weights) FROM STDIN"

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
                 every_s = UPKEEP_S if asked.queue == "upkeep" else ROUND_S
-                turn = lambda: runner.run(job(plan, env, deps))  # noqa: E731
+                env = wiring.in_force(env, deps.generation)
+                turn = lambda: runner.run(_turn(job, plan, env, deps))  # noqa: E731
                 serve(servers.redis_url, asked.queue, turn, namespace=namespace, every_s=every_s)
             finally:
                 runner.run(opened.__aexit__(None, None, None))
@@ -85,6 +87,15 @@ async def _opened(make: Callable[[], AbstractAsyncContextManager[Deps]]) -> tupl
         except Transient as error:
             _log.warning("%s; again in %g s", error.message, OPEN_PAUSE_S)
             await asyncio.sleep(OPEN_PAUSE_S)
+
+
+async def _turn(job: Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]], plan: Plan, env: Env, deps: Deps) -> bool:
+    """One turn of a queue. On another index this process has to begin again: it ends, and whoever watches over it starts it anew."""
+    if (await deps.generations.active()).id != deps.generation.id:
+        _log.info("another index generation is searched now: this worker ends, to begin again with its model")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+    return await job(plan, env, deps)
 
 
 async def _evaluate(plan: Plan, env: Env, deps: Deps) -> bool:

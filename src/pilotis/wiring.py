@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,21 +14,14 @@ from uuid import uuid4
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
-    from pilotis.adapters.postgres import Generation, Schema
-    from pilotis.adapters.prometheus import PrometheusMeter
+    from pilotis.adapters.postgres import Schema
     from pilotis.adapters.redis import RedisMoney
     from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
-    from pilotis.ports import Deps, Embedder, Generator, Meter, Reranker
-    from pilotis.ports.trace import Tracer
+    from pilotis.ports import Deps, Embedder, Generation, Generator, Meter, Reranker
 
 DEFAULT_ENV = "dev"
-ABANDONED_S = 6 * 3600.0
-YES = frozenset({"1", "true", "yes", "on"})
 MOST_HOPS = 10
-
-Probe = Callable[[], Awaitable[object]]
-"""Returns where a part of the service answers, and raises where it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +42,6 @@ class Settings:
     def is_embedded(self) -> bool:
         """Whether Postgres and Redis are ours to start."""
         return self.database_url is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """What the API serves with: the ports, and what only a long-running process needs."""
-
-    deps: Deps
-    probes: Mapping[str, Probe]
-    """Postgres, Redis and a model of this process, by the name that `/readyz` shows."""
-    exposition: Callable[[], bytes]
-    """The metrics in Prometheus' text format."""
-    spool: Path
-    """Where uploads are received before they are stored."""
-    tracer: Tracer | None = None
-    """None where no collector of traces is named."""
 
 
 def settings(
@@ -203,16 +179,18 @@ async def open_deps(
     from pilotis.adapters import models as models_of
 
     name, instance, meter = namespace(plan, env), uuid4().hex[:16], meter or prometheus.PrometheusMeter(plan, env)
+    # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    models_of.require_keys(env, given.environ, asks=asks, embeds=embeds)
     async with AsyncExitStack() as opened:
-        # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        sizes = {"min_size": connections, "max_size": env.pool_max}
+        database = await postgres.open_database(addresses.database_url, env, **sizes)
+        _close(opened, database[0])
+        env = in_force(env, database[1])
         models = await models_of.open_models(
             env, given.environ, meter, cache=model_cache(), batch=batch, asks=asks, embeds=embeds
         )
         _close(opened, *models_of.closing(models))
-        sizes = {"min_size": connections, "max_size": env.pool_max}
-        database = await postgres.open_database(addresses.database_url, models[0], **sizes)
-        _close(opened, database[0])
         parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(database[0]), addresses.redis_url, namespace=name)
@@ -235,12 +213,16 @@ def _assembled(
     from pilotis.ports import Deps
 
     pool, generation = database
+    generations = postgres.PostgresGenerations(pool, languages=env.languages)
+    passages, documents = generations.index(generation)
     return Deps(
         embedder=models[0],
         generators=models[1],
         reranker=models[2],
-        passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
-        documents=postgres.PostgresDocuments(pool, generation),
+        generation=generation,
+        generations=generations,
+        passages=passages,
+        documents=documents,
         backlog=postgres.PostgresBacklog(pool),
         ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
         guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
@@ -251,6 +233,26 @@ def _assembled(
         outbox=money.outbox,
         pace=money.pace,
         **others,
+    )
+
+
+async def open_embedder(env: Env, given: Settings, meter: Meter) -> Embedder:
+    """The embedding model of an env, for whoever questions."""
+    from pilotis.adapters import models as models_of
+
+    models = await models_of.open_models(env, given.environ, meter, cache=model_cache(), batch=False, asks=False, embeds=True)
+    return models[0]
+
+
+def in_force(env: Env, generation: Generation) -> Env:
+    """The env with the embedder and the passages of the index that is searched, whatever the contract asks for by now."""
+    from pilotis.derive import plan
+
+    return plan.on(
+        env,
+        generation.embedder,
+        passage_tokens=generation.passage_tokens,
+        passage_overlap=generation.passage_overlap,
     )
 
 
@@ -277,110 +279,12 @@ async def booked(deps: Deps, env: Env) -> AsyncIterator[None]:
         await booking.book_all(deps.outbox, deps.ledger)
 
 
-@asynccontextmanager
-async def open_service(given: Settings, plan: Plan, env: Env, *, addresses: Addresses) -> AsyncIterator[Service]:
-    """`open_deps` with what the API needs besides: its measures, and the loops that keep the books."""
-    from pilotis.adapters import prometheus
-
-    meter: PrometheusMeter = prometheus.PrometheusMeter(plan, env)
-    spool = data_folder(given, plan, env) / "spool"
-    spool.mkdir(parents=True, exist_ok=True)
-    clear_spool(spool)
-    async with open_deps(given, plan, env, addresses=addresses, meter=meter, connections=env.pool_min) as deps:
-        meter.gauge("rag_process_info", 1, instance=deps.instance)
-        async with _running(*_loops(deps, env, meter)), _traced(given, plan, env, deps) as (seen, tracer):
-            yield Service(
-                deps=seen,
-                probes=probes(deps, env, addresses),
-                exposition=meter.exposition,
-                spool=spool,
-                tracer=tracer,
-            )
-
-
-def _loops(deps: Deps, env: Env, meter: Meter) -> tuple[Coroutine[Any, Any, None], ...]:
-    """What each API process does besides serving; of several, one leads."""
-    from pilotis.batch import purge
-    from pilotis.control import guardrail
-    from pilotis.online import booking
-
-    return (
-        booking.keep_books(
-            deps.outbox,
-            deps.ledger,
-            meter,
-            instance=deps.instance,
-            zone=env.timezone,
-            announce=deps.guards.announce,
-        ),
-        guardrail.watch(
-            deps.guards,
-            meter,
-            env,
-            leads=lambda: deps.outbox.lead(deps.instance, ttl_s=booking.LEASE_S),
-            every_s=guardrail.EVERY_S,
-        ),
-        purge.keep_purging(deps.documents, deps.cache),
-    )
-
-
-@asynccontextmanager
-async def _traced(given: Settings, plan: Plan, env: Env, deps: Deps) -> AsyncIterator[tuple[Deps, Tracer | None]]:
-    """With a tracer where a collector is named (OTEL_EXPORTER_OTLP_ENDPOINT); else OpenTelemetry's exporter is not even imported."""
-    endpoint = given.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if not endpoint:
-        yield deps, None
-        return
-    from pilotis.adapters import otel, traced
-
-    with_content = given.environ.get("PILOTIS_TRACE_CONTENT", "").lower() in YES
-    tracer = otel.OtelTracer(plan, env, endpoint=endpoint, instance=deps.instance, with_content=with_content)
-    try:
-        yield traced.traced(deps, env), tracer
-    finally:
-        await tracer.close()
-
-
 def start_logs(process: str, *, form: str = "json", environ: Mapping[str, str] | None = None) -> None:
     """The log of this process, as PILOTIS_LOG (json, text) and PILOTIS_LOG_LEVEL say. Raises SetupError where they make no sense."""
     from pilotis.adapters import logs
 
     environ = os.environ if environ is None else environ
     logs.start(form=environ.get("PILOTIS_LOG") or form, level=environ.get("PILOTIS_LOG_LEVEL") or "info", process=process)
-
-
-@asynccontextmanager
-async def _running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run what never ends beside the block, and end it with the block."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def probes(deps: Deps, env: Env, addresses: Addresses) -> Mapping[str, Probe]:
-    """What `/readyz` asks. It takes no key and is asked every few seconds: a remote model, which is paid, is not asked."""
-    from pilotis.adapters import celery
-
-    # One look-up by key: what waits is counted for `/metrics`, which is asked less often.
-    found: dict[str, Probe] = {
-        "postgres": lambda: deps.documents.find("", limit=1),
-        "redis": lambda: celery.ping(addresses.redis_url),
-    }
-    if env.embedder.provider == "local":
-        found["model"] = lambda: deps.embedder.embed(["ready"])
-    return found
-
-
-def clear_spool(spool: Path) -> None:
-    """Remove uploads whose process was killed: none lasts for so long."""
-    for left in spool.iterdir():
-        with suppress(FileNotFoundError):  # another process tidies too
-            if time.time() - left.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 async def _found(database_url: str) -> None:

@@ -53,7 +53,7 @@ class Up:
         done = subprocess.run(
             command, capture_output=True, text=True, env=environ(), cwd=self.data.parent, timeout=60, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
         return json.loads(done.stdout)
 
     def key(self, bu: str) -> tuple[str, str]:

@@ -47,6 +47,15 @@ async def open_models(
         raise
 
 
+def require_keys(env: Env, environ: Mapping[str, str], *, asks: bool, embeds: bool) -> None:
+    """Raises SetupError for the first key that is missing, before anything is opened."""
+    needed = [env.embedder] if embeds else []
+    writers = [env.llm, env.compact, env.fallback, env.reranker if env.rerank else None] if asks else []
+    for model in (*needed, *writers):
+        if model is not None and model.provider != "local":
+            _key(model, environ)
+
+
 def closing(models: Models) -> Sequence[Embedder | Generator | Reranker]:
     """All of them, in the order in which they were opened."""
     embedder, generators, reranker = models

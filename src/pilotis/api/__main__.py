@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from pathlib import Path
 
 from pilotis import wiring
 from pilotis.api.app import create_app
+from pilotis.api.follow import follow
 from pilotis.api.gate import Gate
 from pilotis.api.serve import Tls, run, serve
 from pilotis.api.warm import warm
 from pilotis.derive.plan import Env, Plan
 from pilotis.embedded import Addresses
 from pilotis.errors import PilotisError, SetupError
+from pilotis.service import open_service
 from pilotis.wiring import Settings
 
 DRAIN_S = 30.0
@@ -61,16 +64,19 @@ def _tls(given: argparse.Namespace) -> Tls | None:
 async def _serve(settings: Settings, plan: Plan, env: Env, addresses: Addresses, given: argparse.Namespace) -> None:
     tls = _tls(given)
     gate = Gate(env.in_flight, is_warm=False)
-    async with wiring.open_service(settings, plan, env, addresses=addresses) as service:
+    async with open_service(settings, plan, env, addresses=addresses) as service:
+        app = create_app(plan, service.env, service, gate=gate)
+        following = asyncio.create_task(follow(app))
         await serve(
-            create_app(plan, env, service, gate=gate),
+            app,
             gate,
             host=given.host,
             port=given.port,
             drain_s=min(DRAIN_S, env.total_s) if given.drain_s is None else given.drain_s,
             tls=tls,
-            warm=lambda: warm(gate, env, service.deps),
+            warm=lambda: warm(gate, service.env, service.deps),
         )
+        following.cancel()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pilotis.derive.plan import Env, Plan
     from pilotis.ports import Meter
-    from pilotis.wiring import Service
+    from pilotis.service import Service
 
 KINDS = {
     "/v1/ask": "ask",

@@ -33,8 +33,10 @@ class Share:
     hold: Hold | None
 
 
-async def afford(waiting: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -> list[Share]:
+async def afford(waiting: Sequence[Pending], plan: Plan, env: Env, deps: Deps, *, rests: bool = True) -> list[Share]:
     """Hold what the batch can cost, document by document. Where a budget says no, its passages are given back and the queue rests.
+
+    Without `rests` they are left out of the shares, and no queue is touched.
 
     Raises SetupError for a model without a price, where the contract says not to guess; Transient where budgets cannot be kept.
     """
@@ -48,13 +50,16 @@ async def afford(waiting: Sequence[Pending], plan: Plan, env: Env, deps: Deps) -
     for passages in by_document(waiting).values():
         bu = passages[0].bu
         if reason := resting.get(EVERYBODY) or resting.get(bu):
-            await deps.documents.postpone(passages, reason)
+            if rests:
+                await deps.documents.postpone(passages, reason)
             continue
         tokens = [deps.embedder.count_tokens(passage.text) for passage in passages]
         try:
             hold = await _hold(passages, tokens, plan, env, deps)
         except Limited as error:
             resting[_resting(error, bu)] = reason = f"{error.message}; it goes on by itself"
+            if not rests:
+                continue
             await _rest(error, bu, reason, deps)
             await deps.documents.postpone(passages, reason)
         else:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
+from pilotis.batch.generation import reclaim
 from pilotis.batch.ingest import sweep
 from pilotis.batch.purge import purge
 from pilotis.derive.plan import Env, Plan
@@ -33,6 +35,7 @@ def _steps(deps: Deps) -> tuple[tuple[str, Callable[[], Awaitable[object]]], ...
         ("documents whose last vector came as its worker died", lambda: deps.documents.publish(())),
         ("cached answers of documents that are gone", lambda: purge(deps.documents, deps.cache)),
         ("documents that nobody was woken for", lambda: _wake(deps)),
+        ("index generations that are kept no longer", lambda: reclaim(deps, now=datetime.now(UTC))),
     )
 
 

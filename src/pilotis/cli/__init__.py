@@ -22,6 +22,7 @@ from pilotis.cli import (
     export,
     feedback,
     guardrail,
+    index,
     ingest,
     keys,
     migrate,
@@ -140,6 +141,7 @@ app.add_typer(evaluation.app, name="eval")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(cache.app, name="cache")
 app.add_typer(queue.app, name="queue")
+app.add_typer(index.app, name="index")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(export.app, name="export")
 

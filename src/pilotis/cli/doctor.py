@@ -146,7 +146,9 @@ def _servers(given: Settings, plan: Plan, env: Env, folder: Path) -> Iterator[Ch
         found = await wiring.migrate(addresses, check=True)
         if found.pending:
             raise PilotisError(f"{found.current or 'none'}; pending: {', '.join(found.pending)}", remedy="run: pilotis migrate")
-        async with wiring.open_service(given, plan, env, addresses=addresses) as service:
+        from pilotis.service import open_service
+
+        async with open_service(given, plan, env, addresses=addresses) as service:
             for name, probe in service.probes.items():
                 try:
                     await asyncio.wait_for(probe(), 5)

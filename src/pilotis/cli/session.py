@@ -40,6 +40,6 @@ def run(options: Options, work: Callable[[Deps, Plan, Env], Awaitable[T]], *, as
 
         async def opened() -> T:
             async with wiring.open_deps(given, plan, env, addresses=addresses, asks=asks) as deps, wiring.booked(deps, env):
-                return await work(deps, plan, env)
+                return await work(deps, plan, wiring.in_force(env, deps.generation))
 
         return asyncio.run(opened())

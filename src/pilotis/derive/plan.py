@@ -292,5 +292,15 @@ def _embedding(endpoint: EmbedderEndpoint) -> Embedding:
     )
 
 
+def on(env: Env, embedder: Mapping[str, Any] | None, *, passage_tokens: int | None, passage_overlap: int | None) -> Env:
+    """The env on an index that was made with this embedder and these passages; itself where the index is as its contract asks."""
+    changes: dict[str, Any] = {}
+    if embedder is not None and (made := Embedding(**embedder)) != env.embedder:
+        changes["embedder"] = made
+    if passage_tokens is not None and (passage_tokens, passage_overlap) != (env.passage_tokens, env.passage_overlap):
+        changes |= {"passage_tokens": passage_tokens, "passage_overlap": passage_overlap}
+    return replace(env, **changes) if changes else env
+
+
 def _plain(value: Any) -> str:
     return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)

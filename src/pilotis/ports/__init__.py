@@ -25,6 +25,7 @@ from pilotis.ports.content import (
     Queue,
     State,
 )
+from pilotis.ports.generations import Generation, Generations, Standing
 from pilotis.ports.models import Embedder, Generator, Reranker, Vectors
 from pilotis.ports.money import (
     Admission,
@@ -64,6 +65,8 @@ __all__ = [
     "Evaluations",
     "Evidence",
     "Feedback",
+    "Generation",
+    "Generations",
     "Generator",
     "GuardState",
     "Guards",
@@ -89,6 +92,7 @@ __all__ = [
     "Reranker",
     "Right",
     "Spending",
+    "Standing",
     "State",
     "Vectors",
     "Waiting",
@@ -106,6 +110,9 @@ class Deps:
     reranker: Reranker | None
     blobs: Blobs
     parser: Parser
+    generation: Generation
+    """The index that is searched: `passages` is of it, and `embedder` its model."""
+    generations: Generations
     passages: Passages
     documents: Documents
     backlog: Backlog

@@ -12,8 +12,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters import postgres
 from pilotis.adapters.postgres import migrations
-from pilotis.adapters.postgres.schema import Generation
 from pilotis.errors import SetupError, Transient
+from pilotis.ports import Generation
 
 
 class Model:

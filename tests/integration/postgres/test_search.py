@@ -10,7 +10,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters import postgres
-from pilotis.ports import Document, Hit, NewDocument, Query
+from pilotis.ports import Document, Generation, Hit, NewDocument, Query
 from pilotis.rag.lexical import passage_weights
 from pilotis.rag.passage import Cut, Parsed
 
@@ -24,7 +24,7 @@ class Model:
 class Index:
     """Documents of one passage each, whose vectors lie on the axes given."""
 
-    def __init__(self, pool: AsyncConnectionPool, generation: postgres.Generation) -> None:
+    def __init__(self, pool: AsyncConnectionPool, generation: Generation) -> None:
         self.documents = postgres.PostgresDocuments(pool, generation)
         self.passages = postgres.PostgresPassages(pool, generation, languages=("en", "fr"))
 

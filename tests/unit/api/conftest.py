@@ -22,11 +22,11 @@ from pilotis.contract.presets import default
 from pilotis.derive.plan import Env, Llm, Plan, derive
 from pilotis.errors import NotFound, Transient, Unauthorised
 from pilotis.ports import ApiKey, CostEvent, Deps, Document, Hit, NewDocument, Query, Waiting
+from pilotis.service import Service
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import MemoryPassages, ScriptedGenerator
 from pilotis.testing.quality import MemoryFeedback
 from pilotis.testing.safe import Safe
-from pilotis.wiring import Service
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEXT = "Create the new key first, move the callers to it, then revoke the old one. The old key stops at once."
@@ -277,6 +277,8 @@ def app(world: World) -> FastAPI:
         reranker=None,
         blobs=Blobs(world),  # type: ignore[arg-type]
         parser=SimpleNamespace(),
+        generation=cast("Any", None),
+        generations=cast("Any", None),
         passages=Passages(world),
         documents=Documents(world),  # type: ignore[arg-type]
         backlog=Backlog(world),  # type: ignore[arg-type]
@@ -298,7 +300,11 @@ def app(world: World) -> FastAPI:
         world.check("redis")
 
     probes = {"postgres": deps.backlog.waiting, "redis": redis, "model": lambda: deps.embedder.embed(["ready"])}
-    return create_app(world.plan, world.env, Service(deps=deps, probes=probes, exposition=meter.exposition, spool=world.spool))
+    return create_app(
+        world.plan,
+        world.env,
+        Service(plan=world.plan, env=world.env, deps=deps, probes=probes, exposition=meter.exposition, spool=world.spool),
+    )
 
 
 @pytest.fixture

@@ -60,6 +60,8 @@ def town(tmp_path: Path) -> Town:
         reranker=None,
         blobs=blobs,
         parser=parser,
+        generation=cast("Any", None),
+        generations=cast("Any", None),
         passages=passages,
         documents=documents,
         backlog=MemoryBacklog(documents),

@@ -132,7 +132,8 @@ def test_every_metric_is_listed_with_its_labels() -> None:
 def test_every_variable_is_listed() -> None:
     listed = {row[0].strip("`") for row in rows("operate.md", "## Environment variables")}
     read = set(re.findall(r"PILOTIS_[A-Z_]+[A-Z]", (ROOT / "src/pilotis/wiring.py").read_text()))
-    read |= set(re.findall(r"PILOTIS_[A-Z_]+[A-Z]", (ROOT / "src/pilotis/contract/load.py").read_text()))
+    for other in ("service.py", "contract/load.py"):
+        read |= set(re.findall(r"PILOTIS_[A-Z_]+[A-Z]", (ROOT / "src/pilotis" / other).read_text()))
     assert {name for name in listed if name.startswith("PILOTIS_")} == read
 
 

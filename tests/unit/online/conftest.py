@@ -69,6 +69,8 @@ class World:
             reranker=self.reranker,
             blobs=nobody,
             parser=nobody,
+            generation=nobody,
+            generations=nobody,
             passages=self.passages,
             documents=cast("Any", Collections({"default": 3})),
             backlog=nobody,

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from pilotis import wiring
+from pilotis import service, wiring
 from pilotis.contract.presets import default
 from pilotis.derive.plan import Embedding, derive
 from pilotis.embedded.stack import Addresses
@@ -102,8 +102,8 @@ def test_a_paid_model_is_not_asked_whether_it_is_ready() -> None:
     remote = replace(env, embedder=Embedding(model="text-embedding-3-small", provider="openai", dimension=1536))
     deps = cast("Any", SimpleNamespace(documents=SimpleNamespace(waiting=None), embedder=None))
     nowhere = Addresses(database_url="", redis_url="")
-    assert set(wiring.probes(deps, env, nowhere)) == {"postgres", "redis", "model"}
-    assert set(wiring.probes(deps, remote, nowhere)) == {"postgres", "redis"}
+    assert set(service.probes(deps, env, nowhere)) == {"postgres", "redis", "model"}
+    assert set(service.probes(deps, remote, nowhere)) == {"postgres", "redis"}
 
 
 def test_uploads_of_a_process_that_was_killed_are_removed_and_those_that_arrive_are_not(tmp_path: Path) -> None:
@@ -111,6 +111,6 @@ def test_uploads_of_a_process_that_was_killed_are_removed_and_those_that_arrive_
     for folder in (left, arriving):
         folder.mkdir()
         (folder / "000").write_bytes(b"bytes")
-    os.utime(left, (0, time.time() - wiring.ABANDONED_S - 60))
-    wiring.clear_spool(tmp_path)
+    os.utime(left, (0, time.time() - service.ABANDONED_S - 60))
+    service.clear_spool(tmp_path)
     assert list(tmp_path.iterdir()) == [arriving]

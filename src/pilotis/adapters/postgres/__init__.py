@@ -6,6 +6,7 @@ from pilotis.adapters.postgres.dump import PostgresDump
 from pilotis.adapters.postgres.evaluations import PostgresEvaluations
 from pilotis.adapters.postgres.export import PostgresExports
 from pilotis.adapters.postgres.feedback import PostgresFeedback
+from pilotis.adapters.postgres.generations import PostgresGenerations
 from pilotis.adapters.postgres.guards import PostgresGuards
 from pilotis.adapters.postgres.inventory import PostgresInventory
 from pilotis.adapters.postgres.keys import PostgresKeys
@@ -13,7 +14,6 @@ from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
 from pilotis.adapters.postgres.schema import (
-    Generation,
     Schema,
     active_generation,
     check_schema,
@@ -24,13 +24,13 @@ from pilotis.adapters.postgres.schema import (
 )
 
 __all__ = [
-    "Generation",
     "PostgresBacklog",
     "PostgresDocuments",
     "PostgresDump",
     "PostgresEvaluations",
     "PostgresExports",
     "PostgresFeedback",
+    "PostgresGenerations",
     "PostgresGuards",
     "PostgresInventory",
     "PostgresKeys",

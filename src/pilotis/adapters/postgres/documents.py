@@ -15,15 +15,17 @@ from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters.postgres.pool import translated
 from pilotis.adapters.postgres.queries import statements
-from pilotis.adapters.postgres.schema import Generation
+from pilotis.adapters.postgres.removal import take_out_everywhere
 from pilotis.adapters.postgres.vectors import sparse_text, vector_text
-from pilotis.errors import NotFound, Permanent
+from pilotis.errors import NotFound, Permanent, Transient
 from pilotis.ports import Claim, Document, NewDocument, Pending, State
+from pilotis.ports.generations import Generation
 from pilotis.rag.lexical import passage_weights
 from pilotis.rag.passage import Cut, Parsed, embedded_text
 
 _SQL = statements("documents")
 _INDEX = statements("passages")
+_ACTIVE = statements("generations")["is_active"]
 _DUMP = statements("dump")
 
 
@@ -49,10 +51,10 @@ class PostgresDocuments:
             row = await (await rows.execute(_SQL["register"], fields)).fetchone()
             if row is not None:
                 await rows.execute(_INDEX["drop_drafts"], {"id": row["id"]})
-                return _document(row), True
+                return document_of(row), True
             row = await (await rows.execute(_SQL["by_name"], key)).fetchone()
             assert row is not None
-            return _document(row), False
+            return document_of(row), False
 
     async def get(self, bu: str, document_id: str) -> Document:
         """Raises NotFound, also for a document of another business unit."""
@@ -63,7 +65,7 @@ class PostgresDocuments:
                 row = await (await rows.execute(_SQL["get"], {"bu": bu, "id": identity})).fetchone()
         if row is None:
             raise NotFound(f"there is no document {document_id!r}", remedy="list them with GET /v1/documents")
-        return _document(row)
+        return document_of(row)
 
     async def find(
         self, bu: str, *, collection: str | None = None, state: State | None = None, limit: int = 100, after: str | None = None
@@ -73,7 +75,7 @@ class PostgresDocuments:
         fields = {"bu": bu, "collection": collection, "state": state, "limit": limit, "after": cursor}
         async with translated(), self._pool.connection() as connection:
             rows = connection.cursor(row_factory=dict_row)
-            return [_document(row) for row in await (await rows.execute(_SQL["find"], fields)).fetchall()]
+            return [document_of(row) for row in await (await rows.execute(_SQL["find"], fields)).fetchall()]
 
     async def collections(self, bu: str) -> Mapping[str, int]:
         async with translated(), self._pool.connection() as connection:
@@ -91,9 +93,10 @@ class PostgresDocuments:
             row = await (await connection.execute(_SQL["lock_of"], {"bu": bu, "id": identity})).fetchone()
             if row is None:
                 raise NotFound(f"there is no document {document_id!r}", remedy="list them with GET /v1/documents")
-            fields = {"id": identity, "bu": bu, "generation": self._generation.id}
-            for statement in ("drop_drafts", "count_terms", "count_passages", "forget_terms", "forget_corpus"):
-                await connection.execute(_INDEX[statement], fields)
+            fields = {"id": identity, "bu": bu}
+            await connection.execute(_INDEX["drop_drafts"], fields)
+            assert identity is not None
+            await take_out_everywhere(connection, identity, bu)
             await connection.execute(_SQL["delete"], fields)
             await connection.execute(_SQL["note_purge"], fields)
 
@@ -128,7 +131,7 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection:
             rows = connection.cursor(row_factory=dict_row)
             row = await (await rows.execute(_SQL["claim"], {"lease_s": lease_s})).fetchone()
-        return None if row is None else Claim(document=_document(row), version=row["version"], deaths=row["deaths"])
+        return None if row is None else Claim(document=document_of(row), version=row["version"], deaths=row["deaths"])
 
     async def renew(self, claim: Claim, *, lease_s: float) -> None:
         fields = {
@@ -152,6 +155,7 @@ class PostgresDocuments:
         }
         rows = [_draft(claim, parsed.title, cut) for cut in cuts]
         async with translated(), self._pool.connection() as connection, connection.transaction():
+            await self._require_active(connection)
             if not await _is_current(connection, identity, claim.version, "parsing"):
                 return
             await connection.execute(_SQL["take_time"])
@@ -218,6 +222,11 @@ class PostgresDocuments:
         async with translated(), self._pool.connection() as connection:
             await connection.execute(_SQL["purged"], {"numbers": list(numbers)})
 
+    async def _require_active(self, connection: AsyncConnection) -> None:
+        """Taken before any row of a document is locked, as a switch does. Raises Transient."""
+        if await (await connection.execute(_ACTIVE, {"generation": self._generation.id})).fetchone() is None:
+            raise Transient("another index generation is searched now: this process has to begin again")
+
     async def _shown(self, connection: AsyncConnection, identity: UUID, version: int) -> bool:
         """Swap; a document that the database refuses fails by itself and holds up no other."""
         try:
@@ -230,6 +239,7 @@ class PostgresDocuments:
     async def _swap(self, connection: AsyncConnection, identity: UUID, version: int) -> bool:
         """Old passages out, new ones in, counters right: all or nothing."""
         async with connection.transaction():
+            await self._require_active(connection)
             if not await _is_current(connection, identity, version, "embedding"):
                 return False
             row = await (await connection.execute("SELECT bu FROM document WHERE id = %s", (identity,))).fetchone()
@@ -266,7 +276,8 @@ def _main_language(cuts: Iterable[Cut]) -> str | None:
     return max(sizes, key=lambda language: sizes[language]) if sizes else None
 
 
-def _document(row: DictRow) -> Document:
+def document_of(row: DictRow) -> Document:
+    """The record of a row of `document`."""
     hidden = ("version", "next_try_at", "lease_until", "staged", "deaths")
     return Document(**{name: value for name, value in row.items() if name not in hidden} | {"id": str(row["id"])})
 

@@ -9,9 +9,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from pilotis.adapters.postgres.pool import translated
 from pilotis.adapters.postgres.queries import statements
-from pilotis.adapters.postgres.schema import Generation
 from pilotis.adapters.postgres.vectors import vector_text
 from pilotis.ports import Hit, Query
+from pilotis.ports.generations import Generation
 from pilotis.rag.lexical import question_terms
 
 DEPTH = 50

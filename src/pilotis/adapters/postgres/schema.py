@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pilotis.adapters.postgres.pool import open_pool, translated
 from pilotis.errors import SetupError
+from pilotis.ports.generations import Generation
 from pilotis.rag.lexical import ANALYSIS_VERSION
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
     from sqlalchemy import Connection
 
+    from pilotis.derive.plan import Env
     from pilotis.ports import Embedder
 
 _ONE_UPGRADE = threading.Lock()
 """Alembic keeps the migration it runs in module globals: one at a time in a process; among processes its own lock does it."""
+
+_ACTIVE = """
+    SELECT id, model, dimension, state, embedder, passage_tokens, passage_overlap, analysis FROM generation WHERE state = 'active'
+"""
+_CREATE = """
+    INSERT INTO generation (model, dimension, analysis, state, embedder, passage_tokens, passage_overlap, activated_at)
+    VALUES (%s, %s, %s, 'active', %s, %s, %s, now()) RETURNING id
+"""
+_DESCRIBE = "UPDATE generation SET embedder = %s, passage_tokens = %s, passage_overlap = %s WHERE id = %s"
 
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
@@ -38,15 +51,6 @@ class Schema:
     @property
     def is_newer(self) -> bool:
         return self.current is not None and self.current > self.head
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """The active index generation."""
-
-    id: int
-    model: str
-    dimension: int
 
 
 async def migrate(url: str, *, check: bool = False) -> Schema:
@@ -73,17 +77,27 @@ async def schema(url: str) -> Schema:
             return place(await _current(connection))
 
 
-async def open_database(
-    url: str, embedder: Embedder, *, min_size: int, max_size: int
-) -> tuple[AsyncConnectionPool, Generation]:
+async def open_database(url: str, env: Env, *, min_size: int, max_size: int) -> tuple[AsyncConnectionPool, Generation]:
     """A pool on a database that is fit to be used, and its active generation. Raises what `check_schema` and `open_generation` do."""
     pool = await open_pool(url, min_size=min_size, max_size=max_size)
     try:
         await check_schema(pool)
-        return pool, await open_generation(pool, embedder)
+        return pool, await open_generation(pool, wanted(env))
     except BaseException:  # whatever it was, the pool must not outlive it
         await pool.close()
         raise
+
+
+def wanted(env: Env) -> Generation:
+    """What the contract asks for."""
+    return Generation(
+        id=0,
+        model=env.embedder.model,
+        dimension=env.embedder.dimension,
+        embedder=asdict(env.embedder),
+        passage_tokens=env.passage_tokens,
+        passage_overlap=env.passage_overlap,
+    )
 
 
 async def check_schema(pool: AsyncConnectionPool) -> None:
@@ -103,30 +117,34 @@ async def check_schema(pool: AsyncConnectionPool) -> None:
 async def active_generation(pool: AsyncConnectionPool) -> Generation:
     """The one that is searched, whatever made its vectors. Raises SetupError where there is none yet."""
     async with translated(), pool.connection() as connection:
-        found = await connection.execute("SELECT id, model, dimension FROM generation WHERE state = 'active'")
-        row = await found.fetchone()
+        row = await (await connection.execute(_ACTIVE)).fetchone()
     if row is None:
         raise SetupError("the database has no index yet", remedy="run: pilotis ingest")
-    return Generation(id=row[0], model=row[1], dimension=row[2])
+    return _generation(row)
 
 
-async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Generation:
-    """The active generation; created, with its vector index, where there is none.
+async def open_generation(pool: AsyncConnectionPool, asked: Generation | Embedder) -> Generation:
+    """The active generation; created as it is asked for, with its vector index, where there is none.
 
-    Raises SetupError where the stored vectors come from another model, another dimension or another analysis.
+    One that says itself what it was made with is taken as it is: what the contract asks for instead may be built beside it. Raises
+    SetupError where the vectors are of another model and nobody wrote down how it is reached, or of another analysis.
     """
+    if not isinstance(asked, Generation):
+        asked = Generation(id=0, model=asked.name, dimension=asked.dimension)
     async with translated(), pool.connection() as connection, connection.transaction():
         await connection.execute("LOCK TABLE generation IN SHARE ROW EXCLUSIVE MODE")
-        found = await connection.execute("SELECT id, model, dimension, analysis FROM generation WHERE state = 'active'")
-        row = await found.fetchone()
+        row = await (await connection.execute(_ACTIVE)).fetchone()
         if row is None:
-            return await _create_generation(connection, embedder)
-    generation, analysis = Generation(id=row[0], model=row[1], dimension=row[2]), row[3]
-    if (generation.model, generation.dimension) != (embedder.name, embedder.dimension):
+            return await _create_generation(connection, asked)
+        generation, analysis = _generation(row), row[-1]
+        if generation.embedder is None and (generation.model, generation.dimension) == (asked.model, asked.dimension):
+            await connection.execute(_DESCRIBE, (*_described(asked), generation.id))
+            generation = replace(asked, id=generation.id)
+    if generation.embedder is None and (generation.model, generation.dimension) != (asked.model, asked.dimension):
         raise SetupError(
             f"the index holds vectors of {generation.model} ({generation.dimension} dimensions), "
-            f"the contract asks for {embedder.name} ({embedder.dimension})",
-            remedy=f'put embedder = "{generation.model}" back into the contract, or ingest into a new data folder or database',
+            f"the contract asks for {asked.model} ({asked.dimension})",
+            remedy=f'put embedder = "{generation.model}" back into the contract, start once, then run: pilotis index build',
         )
     if analysis != ANALYSIS_VERSION:
         raise SetupError(
@@ -134,6 +152,21 @@ async def open_generation(pool: AsyncConnectionPool, embedder: Embedder) -> Gene
             remedy="ingest into a new data folder or database, or install the Pilotis version that wrote the index",
         )
     return generation
+
+
+def vector_index(generation: int) -> sql.Identifier:
+    """The name of a generation's vector index."""
+    return sql.Identifier(f"entry_embedding_{generation}")
+
+
+async def create_vector_index(connection: psycopg.AsyncConnection, generation: int, dimension: int) -> None:
+    """One partial index per generation: vectors of several models and dimensions can live side by side."""
+    statement = (
+        "CREATE INDEX {name} ON entry USING hnsw ((embedding::halfvec({dimension})) halfvec_ip_ops) WHERE generation = {id}"
+    )
+    await connection.execute(
+        sql.SQL(statement).format(name=vector_index(generation), dimension=sql.Literal(dimension), id=sql.Literal(generation))
+    )
 
 
 def place(current: str | None) -> Schema:
@@ -148,22 +181,21 @@ def upgrade_on(connection: Connection, revision: str) -> None:
     _run(revision, connection=connection)
 
 
-async def _create_generation(connection: psycopg.AsyncConnection, embedder: Embedder) -> Generation:
-    made = await connection.execute(
-        "INSERT INTO generation (model, dimension, analysis, state) VALUES (%s, %s, %s, 'active') RETURNING id",
-        (embedder.name, embedder.dimension, ANALYSIS_VERSION),
-    )
-    row = await made.fetchone()
+async def _create_generation(connection: psycopg.AsyncConnection, asked: Generation) -> Generation:
+    fields = (asked.model, asked.dimension, ANALYSIS_VERSION, *_described(asked))
+    row = await (await connection.execute(_CREATE, fields)).fetchone()
     assert row is not None
-    # One partial index per generation: vectors of several models and dimensions can live side by side.
-    await connection.execute(
-        sql.SQL(
-            "CREATE INDEX {name} ON entry USING hnsw ((embedding::halfvec({dimension})) halfvec_ip_ops) WHERE generation = {id}"
-        ).format(
-            name=sql.Identifier(f"entry_embedding_{row[0]}"), dimension=sql.Literal(embedder.dimension), id=sql.Literal(row[0])
-        )
-    )
-    return Generation(id=row[0], model=embedder.name, dimension=embedder.dimension)
+    await create_vector_index(connection, row[0], asked.dimension)
+    return replace(asked, id=row[0])
+
+
+def _described(asked: Generation) -> tuple[Jsonb | None, int | None, int | None]:
+    return Jsonb(dict(asked.embedder)) if asked.embedder else None, asked.passage_tokens, asked.passage_overlap
+
+
+def _generation(row: Sequence[Any]) -> Generation:
+    names = ("id", "model", "dimension", "state", "embedder", "passage_tokens", "passage_overlap")
+    return Generation(**dict(zip(names, row[:7], strict=True)))
 
 
 async def _current(connection: psycopg.AsyncConnection) -> str | None:

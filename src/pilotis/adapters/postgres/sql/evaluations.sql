@@ -67,6 +67,7 @@ FROM (
     FROM passage JOIN document ON document.id = document_id
     WHERE document.bu = %(bu)s AND (%(collection)s::text IS NULL OR document.collection = %(collection)s)
       AND length(passage.text) >= %(characters)s
+      AND passage.generation = (SELECT id FROM generation WHERE state = 'active')
     ORDER BY turn, shuffled
     LIMIT %(limit)s
 ) AS chosen

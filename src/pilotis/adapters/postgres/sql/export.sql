@@ -10,7 +10,8 @@ SELECT passage.id, passage.document_id::text, document.name AS document, documen
        passage.ordinal, passage.headings, passage.page, passage.start_char AS start, passage.end_char AS "end", passage.language,
        passage.text
 FROM passage JOIN document ON document.id = passage.document_id
-WHERE %(bu)s::text IS NULL OR document.bu = %(bu)s
+WHERE passage.generation = (SELECT id FROM generation WHERE state = 'active')
+  AND (%(bu)s::text IS NULL OR document.bu = %(bu)s)
 ORDER BY passage.document_id, passage.ordinal
 
 -- name: passages_with_vectors
@@ -18,6 +19,7 @@ SELECT passage.id, passage.document_id::text, document.name AS document, documen
        passage.ordinal, passage.headings, passage.page, passage.start_char AS start, passage.end_char AS "end", passage.language,
        passage.text, entry.embedding::real[] AS vector
 FROM passage JOIN document ON document.id = passage.document_id
-LEFT JOIN (entry JOIN generation ON generation.id = entry.generation AND generation.state = 'active') ON entry.key = passage.key
-WHERE %(bu)s::text IS NULL OR document.bu = %(bu)s
+JOIN entry USING (key)
+WHERE passage.generation = (SELECT id FROM generation WHERE state = 'active')
+  AND (%(bu)s::text IS NULL OR document.bu = %(bu)s)
 ORDER BY passage.document_id, passage.ordinal

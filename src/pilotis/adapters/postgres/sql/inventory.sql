@@ -4,8 +4,7 @@
 SELECT (SELECT count(*) FROM passage), count(*), (array_agg(id))[1:5]
 FROM passage
 WHERE NOT EXISTS (
-    SELECT FROM entry JOIN generation ON generation.id = entry.generation
-    WHERE entry.key = passage.key AND generation.state = 'active'
+    SELECT FROM entry WHERE entry.key = passage.key AND entry.generation = passage.generation
 )
 
 -- name: entries_without_passage
@@ -29,7 +28,10 @@ WHERE document.id IS NULL OR document.state <> 'embedding' OR document.version <
 
 -- name: documents_miscounted
 SELECT (SELECT count(*) FROM document), count(*), (array_agg(document.id::text))[1:5]
-FROM document LEFT JOIN (SELECT document_id, count(*) AS n FROM passage GROUP BY document_id) AS counted ON document_id = document.id
+FROM document LEFT JOIN (
+    SELECT document_id, count(*) AS n FROM passage
+    WHERE generation = (SELECT id FROM generation WHERE state = 'active') GROUP BY document_id
+) AS counted ON document_id = document.id
 WHERE document.passages <> coalesce(n, 0)
 
 -- name: documents_insane
@@ -82,7 +84,9 @@ FROM (SELECT sha256 FROM blob UNION SELECT sha256 FROM document) AS known
 
 -- name: sample
 SELECT document.bu, coalesce(document.title, document.name), passage.language, entry.embedding::real[], passage.id
-FROM (SELECT key FROM passage ORDER BY random() LIMIT %(count)s) AS chosen
+FROM (
+    SELECT key FROM passage WHERE generation = (SELECT id FROM generation WHERE state = 'active') ORDER BY random() LIMIT %(count)s
+) AS chosen
 JOIN passage USING (key) JOIN entry USING (key) JOIN generation ON generation.id = entry.generation AND generation.state = 'active'
 JOIN document ON document.id = passage.document_id
 

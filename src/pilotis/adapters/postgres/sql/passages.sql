@@ -10,7 +10,7 @@ FROM STDIN
 UPDATE draft SET embedding = entry.embedding
 FROM passage JOIN entry USING (key)
 WHERE draft.document_id = %(id)s AND passage.document_id = draft.document_id AND passage.id = draft.passage_id
-  AND passage.indexed_text = draft.indexed_text AND entry.generation = %(generation)s
+  AND passage.indexed_text = draft.indexed_text AND passage.generation = %(generation)s
 
 -- name: pending
 -- A batch shared by the business units whose turn it is; within each, the documents that came first. See `documents.claim`.
@@ -72,7 +72,8 @@ WITH change AS (
     FROM (
         SELECT unnest(terms) AS term, 1 AS n FROM draft WHERE document_id = %(id)s
         UNION ALL
-        SELECT unnest(entry.terms), -1 FROM entry JOIN passage USING (key) WHERE passage.document_id = %(id)s
+        SELECT unnest(entry.terms), -1 FROM entry JOIN passage USING (key)
+        WHERE passage.document_id = %(id)s AND passage.generation = %(generation)s
     ) AS occurrence
     GROUP BY term HAVING sum(n) <> 0
     ORDER BY term
@@ -84,24 +85,24 @@ ON CONFLICT (generation, term) DO UPDATE SET passages = known.passages + exclude
 -- name: forget_terms
 DELETE FROM lexeme
 WHERE generation = %(generation)s AND passages <= 0
-  AND term IN (SELECT unnest(entry.terms) FROM entry JOIN passage USING (key) WHERE passage.document_id = %(id)s)
+  AND term IN (
+      SELECT unnest(entry.terms) FROM entry JOIN passage USING (key)
+      WHERE passage.document_id = %(id)s AND passage.generation = %(generation)s
+  )
 
 -- name: count_passages
 INSERT INTO corpus AS known (generation, bu, passages)
 SELECT %(generation)s, %(bu)s,
-       (SELECT count(*) FROM draft WHERE document_id = %(id)s) - (SELECT count(*) FROM passage WHERE document_id = %(id)s)
+       (SELECT count(*) FROM draft WHERE document_id = %(id)s) - (SELECT count(*) FROM passage WHERE document_id = %(id)s AND generation = %(generation)s)
 ON CONFLICT (generation, bu) DO UPDATE SET passages = known.passages + excluded.passages
 
--- name: forget_corpus
-DELETE FROM corpus WHERE generation = %(generation)s AND bu = %(bu)s AND passages <= 0
-
 -- name: drop_passages
-DELETE FROM passage WHERE document_id = %(id)s
+DELETE FROM passage WHERE document_id = %(id)s AND generation = %(generation)s
 
 -- name: publish
 WITH moved AS (
-    INSERT INTO passage (id, document_id, ordinal, text, indexed_text, headings, page, start_char, end_char, language)
-    SELECT passage_id, document_id, ordinal, text, indexed_text, headings, page, start_char, end_char, language
+    INSERT INTO passage (generation, id, document_id, ordinal, text, indexed_text, headings, page, start_char, end_char, language)
+    SELECT %(generation)s, passage_id, document_id, ordinal, text, indexed_text, headings, page, start_char, end_char, language
     FROM draft WHERE document_id = %(id)s ORDER BY ordinal
     RETURNING key, id
 )
