@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -129,3 +130,14 @@ async def test_what_breaks_off_leaves_no_parts_behind(bucket: str) -> None:
         await open_archive(bucket).put("one", broken())
     name = bucket.removeprefix("s3://").split("/")[0]
     assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket=name)
+
+
+async def test_what_a_killed_process_left_is_cleared_away_a_day_later(tmp_path: Path) -> None:
+    archive = open_archive(str(tmp_path))
+    old, young = tmp_path / "blobs" / ".arriving-old", tmp_path / "blobs" / ".arriving-young"
+    old.parent.mkdir()
+    for each in (old, young):
+        each.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    assert await archive.sizes("") == {}
+    assert (old.exists(), young.exists()) == (False, True)

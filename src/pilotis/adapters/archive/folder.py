@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from pilotis.errors import NotFound, Permanent, Transient
 
 _CHUNK = 1 << 22
 _ARRIVING = ".arriving-"
+_FORGOTTEN_S = 86_400.0
+"""What was being written a day ago is what a process that died has left."""
 
 
 class FolderArchive:
@@ -72,9 +75,11 @@ class FolderArchive:
         for folder, _, names in os.walk(place):
             for name in names:
                 path = Path(folder) / name
-                if not name.startswith(_ARRIVING):
-                    with suppress(FileNotFoundError):  # removed this moment
+                with suppress(FileNotFoundError):  # removed this moment
+                    if not name.startswith(_ARRIVING):
                         sizes[path.relative_to(self._folder).as_posix()] = path.stat().st_size
+                    elif path.stat().st_mtime < time.time() - _FORGOTTEN_S:
+                        path.unlink()
         return sizes
 
     def _remove(self, names: Sequence[str]) -> None:
