@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
             wiring.stack(given, plan, env) as servers,
             asyncio.Runner() as runner,
         ):
-            opened, deps = runner.run(_opened(lambda: wiring.open_deps(given, plan, env, addresses=servers, batch=True)))
+            opened, deps = runner.run(
+                _opened(lambda: wiring.open_deps(given, plan, env, addresses=servers, batch=True, asks=False))
+            )
             try:
                 if asked.queue == "ingest":
                     runner.run(_tidied(deps))

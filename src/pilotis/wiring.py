@@ -220,6 +220,7 @@ async def open_deps(
             parser=parser,
             passages=postgres.PostgresPassages(pool, generation, languages=env.languages),
             documents=postgres.PostgresDocuments(pool, generation),
+            source_items=postgres.PostgresSourceItems(pool),
             keys=keys,
             ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
             admission=money.admission,

@@ -11,7 +11,23 @@ import typer
 from typer.core import TyperGroup
 
 from pilotis import __version__
-from pilotis.cli import ask, cache, contract, cost, demo, doctor, guardrail, ingest, keys, migrate, output, search, up, workers
+from pilotis.cli import (
+    ask,
+    cache,
+    contract,
+    cost,
+    demo,
+    doctor,
+    guardrail,
+    ingest,
+    keys,
+    migrate,
+    output,
+    search,
+    sync,
+    up,
+    workers,
+)
 from pilotis.errors import ContractError, PilotisError, SetupError
 
 if TYPE_CHECKING:
@@ -99,6 +115,7 @@ def version(ctx: typer.Context) -> None:
 app.command(epilog="pilotis demo --once   answers and exits")(demo.demo)
 app.command(epilog="pilotis up --port 9000   then open http://127.0.0.1:9000/docs")(up.up)
 app.command()(ingest.ingest)
+app.command(epilog=sync.EPILOG)(sync.sync)
 app.command(epilog='pilotis ask "Qui paie ?" --collection handbook --json')(ask.ask)
 app.command(epilog='pilotis search "rotate an API key" --top-k 5')(search.search)
 app.command(epilog="pilotis migrate --check   exits 1 where something is pending")(migrate.migrate)

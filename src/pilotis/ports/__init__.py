@@ -42,6 +42,7 @@ from pilotis.ports.money import (
     Request,
     Right,
 )
+from pilotis.ports.sources import Fetched, Item, Known, Run, Source, SourceItems, Unlisted
 
 __all__ = [
     "Admission",
@@ -58,13 +59,16 @@ __all__ = [
     "Documents",
     "Embedder",
     "Evidence",
+    "Fetched",
     "Generator",
     "GuardState",
     "Guards",
     "Hit",
     "Hold",
+    "Item",
     "Kept",
     "Keys",
+    "Known",
     "Ledger",
     "Line",
     "Meter",
@@ -79,8 +83,12 @@ __all__ = [
     "Request",
     "Reranker",
     "Right",
+    "Run",
+    "Source",
+    "SourceItems",
     "Spending",
     "State",
+    "Unlisted",
     "Vectors",
 ]
 
@@ -97,6 +105,7 @@ class Deps:
     parser: Parser
     passages: Passages
     documents: Documents
+    source_items: SourceItems
     keys: Keys
     ledger: Ledger
     admission: Admission

@@ -255,6 +255,7 @@ def app(world: World) -> FastAPI:
         parser=SimpleNamespace(),
         passages=Passages(world),
         documents=Documents(world),  # type: ignore[arg-type]
+        source_items=cast("Any", None),
         keys=Keys(world),  # type: ignore[arg-type]
         ledger=Ledger(world),  # type: ignore[arg-type]
         admission=money,

@@ -13,6 +13,7 @@ from pilotis.ports import Deps, Document
 from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, MemoryQueue, TextParser
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
+from pilotis.testing.sources import MemorySourceItems
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def town(tmp_path: Path) -> Town:
         parser=parser,
         passages=passages,
         documents=documents,
+        source_items=MemorySourceItems(documents),
         keys=MemoryKeys(),
         ledger=ledger,
         admission=money,

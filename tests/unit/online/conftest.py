@@ -71,6 +71,7 @@ class World:
             parser=nobody,
             passages=self.passages,
             documents=cast("Any", Collections({"default": 3})),
+            source_items=nobody,
             keys=MemoryKeys(),
             ledger=self.ledger,
             admission=money,

@@ -7,6 +7,7 @@ from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
 from pilotis.adapters.postgres.schema import Generation, Schema, check_schema, migrate, open_generation, schema
+from pilotis.adapters.postgres.sources import PostgresSourceItems
 
 __all__ = [
     "Generation",
@@ -15,6 +16,7 @@ __all__ = [
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",
+    "PostgresSourceItems",
     "Schema",
     "check_schema",
     "migrate",
