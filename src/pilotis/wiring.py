@@ -192,7 +192,6 @@ async def open_deps(
     asks: bool = True,
 ) -> AsyncIterator[Deps]:
     """Open one of each, with that many connections to begin with; close all in reverse order, also where opening the next failed.
-
     `batch` is for workers: the model then shares the cores. Who never `asks` needs no keys of models that answer.
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """

@@ -201,9 +201,7 @@ async def _work(journey: _Journey, source: Source, found: Comparison, turns: Ite
             continue
         try:
             await _bring(journey, source, found, item)
-        except (
-            Exception
-        ) as error:  # it belongs to this item, also where it is a bug of ours or a library's, and must not stop the others
+        except Exception as error:  # it belongs to this item, a bug as well, and must not stop the others
             _failed(journey, found, item, error)
         else:
             journey.in_a_row = 0
@@ -221,11 +219,9 @@ def _failed(journey: _Journey, found: Comparison, item: Item, error: Exception) 
     else:
         reason = f"unexpected {type(error).__name__}: {error}"
     journey.report.add("failed", item.key, reason)
-    journey.in_a_row = journey.in_a_row + 1 if isinstance(error, Transient) else 0
+    journey.in_a_row = journey.in_a_row + 1 if isinstance(error, Transient | SetupError) else 0
     if journey.in_a_row >= MOST_IN_A_ROW:
         journey.report.error = f"given up after {journey.in_a_row} in a row failed: {reason}"
-    elif isinstance(error, SetupError):
-        journey.report.error = reason
 
 
 async def _bring(journey: _Journey, source: Source, found: Comparison, item: Item) -> None:

@@ -226,9 +226,10 @@ async def test_what_vanishes_between_listing_and_reading_is_gone(town: Town) -> 
     assert set(await names(town)) == {"1.md", "2.md", "3.md"}
 
 
-async def test_many_in_a_row_that_cannot_be_had_end_the_run(town: Town) -> None:
+@pytest.mark.parametrize("error", [Transient("the server is away"), SetupError("the bucket refuses its credentials")])
+async def test_many_in_a_row_that_cannot_be_had_end_the_run(town: Town, error: Exception) -> None:
     made = source(40)
-    made.failures = {key: Transient("the server is away") for key in made.files}
+    made.failures = dict.fromkeys(made.files, error)
     report = await run(town, made)
     assert report.error
     assert report.error.startswith(f"given up after {MOST_IN_A_ROW} in a row")

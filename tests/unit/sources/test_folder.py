@@ -174,14 +174,14 @@ async def test_a_folder_that_cannot_be_entered_is_a_part_that_was_not_listed(
 
 async def test_a_tree_deeper_than_a_stack_ends(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1500):
+    for _ in range(1100):
         os.mkdir("d", dir_fd=here)
         deeper = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = deeper
     os.close(here)
     found = [item async for item in FolderSource(tmp_path).items()]
-    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # Python's own way recurses
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # noqa: ASYNC221 - Python's own way recurses
     assert all(isinstance(item, Unlisted) for item in found)
 
 

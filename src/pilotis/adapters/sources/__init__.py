@@ -21,6 +21,10 @@ def opener(contract: Path | None) -> Callable[[Origin], Source]:
             from pilotis.adapters.sources.folder import FolderSource
 
             return FolderSource(base / Path(origin.path).expanduser())
+        if origin.kind == "s3":
+            from pilotis.adapters.sources.s3 import S3Source
+
+            return S3Source(origin)
         raise NotImplementedError(origin.kind)
 
     return opened

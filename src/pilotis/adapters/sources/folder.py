@@ -7,19 +7,19 @@ import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from pilotis.adapters.sources.bounded import pour
 from pilotis.batch.wanted import NOT_FOLDERS
-from pilotis.errors import Invalid, NotFound, Permanent, Transient
+from pilotis.errors import NotFound, Permanent, Transient
 from pilotis.ports import Fetched, Item, Unlisted
 
 LISTED_AT_ONCE = 500
 RACY_NS = 2_000_000_000
 """A file changed so recently may change again without its time telling: clocks of file systems are coarse."""
-_CHUNK = 1 << 20
 
 
 class FolderSource:
@@ -87,7 +87,7 @@ class FolderSource:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise Permanent("is not a regular file")
-            _pour(file.read, into, most_bytes)
+            pour(file.read, into, most_bytes)
             after = os.fstat(descriptor)
         if _validator(before) != _validator(after):
             raise Transient("it changed while it was being read", remedy="nothing is left to do: the next run reads it again")
@@ -121,21 +121,6 @@ def _opened(folder: Path, key: str) -> int:
     finally:
         with suppress(OSError):
             os.close(inside)
-
-
-def _pour(read: Callable[[int], bytes], into: Path, most_bytes: int) -> None:
-    size = 0
-    with into.open("wb") as copy:
-        while chunk := read(_CHUNK):
-            size += len(chunk)
-            if size > most_bytes:
-                raise Invalid(
-                    f"has more than {most_bytes:,} bytes",
-                    remedy="exclude it, split it, or raise limits.max_file_mib in the contract",
-                    status=413,
-                    code="file_too_large",
-                )
-            copy.write(chunk)
 
 
 def _validator(found: os.stat_result) -> str:
