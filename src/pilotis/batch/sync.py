@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import file_digest
 from pathlib import Path
@@ -172,8 +172,8 @@ async def _list(journey: _Journey, source: Source) -> Listing:
     origin, report = journey.order.origin, journey.report
     listing = Listing()
     try:
-        async with asyncio.timeout(origin.max_s):
-            async for item in source.items():
+        async with asyncio.timeout(origin.max_s), aclosing(source.items()) as items:
+            async for item in items:
                 if isinstance(item, Unlisted):
                     listing.unlisted.append(item)
                 elif item.unfit or not is_wanted(item.key, origin):
@@ -209,6 +209,9 @@ async def _work(journey: _Journey, source: Source, found: Comparison, turns: Ite
 
 def _failed(journey: _Journey, found: Comparison, item: Item, error: Exception) -> None:
     """What one item's failure means for the run."""
+    if isinstance(error, TimeoutError) and time.monotonic() >= journey.ends:  # perhaps while a site wants to be left alone
+        journey.report.left += 1
+        return
     if isinstance(error, NotFound) and (known := found.known.get(item.key)):
         journey.vanished[item.key] = known
         return
@@ -233,7 +236,8 @@ async def _bring(journey: _Journey, source: Source, found: Comparison, item: Ite
     validator = known.validator if known and known.document_id and not order.full else None
     with TemporaryDirectory(prefix="pilotis-sync-") as folder:
         path = Path(folder) / "content"
-        fetched = await source.fetch(item, path, known=validator, most_bytes=journey.env.max_file_bytes)
+        async with asyncio.timeout_at(journey.ends):
+            fetched = await source.fetch(item, path, known=validator, most_bytes=journey.env.max_file_bytes)
         if fetched is None:
             assert known
             await _unchanged(journey, known)

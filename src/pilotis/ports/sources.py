@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ class Source(Protocol):
     at_once: int
     """How many items may be fetched at a time."""
 
-    def items(self) -> AsyncIterator[Item | Unlisted]:
+    def items(self) -> AsyncGenerator[Item | Unlisted, None]:
         """All there is, each key once. Raises Transient where the source is away, SetupError where it asks for something to be set up."""
         ...
 

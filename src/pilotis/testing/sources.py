@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,7 +31,7 @@ class MemorySource:
         self.read: list[str] = []
         self.closed = 0
 
-    async def items(self) -> AsyncIterator[Item | Unlisted]:
+    async def items(self) -> AsyncGenerator[Item | Unlisted, None]:
         if self.away:
             raise self.away
         for key, content in self.files.items():

@@ -25,6 +25,8 @@ def opener(contract: Path | None) -> Callable[[Origin], Source]:
             from pilotis.adapters.sources.s3 import S3Source
 
             return S3Source(origin)
-        raise NotImplementedError(origin.kind)
+        from pilotis.adapters.sources.web import WebSource
+
+        return WebSource(origin)
 
     return opened

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -30,7 +30,7 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def items(self) -> AsyncIterator[Item | Unlisted]:
+    async def items(self) -> AsyncGenerator[Item | Unlisted, None]:
         """Raises Transient where the folder itself cannot be read."""
         walk = self._walk()
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +63,7 @@ class S3Source:
         self._origin = origin
         self._folders = origin.prefix[: origin.prefix.rfind("/") + 1]
 
-    async def items(self) -> AsyncIterator[Item | Unlisted]:
+    async def items(self) -> AsyncGenerator[Item | Unlisted, None]:
         """A page of a thousand keys at a time. Raises SetupError for credentials and buckets, Transient for a server that is away."""
         token: str | None = None
         while True:
