@@ -160,7 +160,7 @@ async def _offer(path: Path, name: str, env: Env, deps: Deps, where: Mapping[str
 
 
 async def wait(
-    storing: asyncio.Task[None], deps: Deps, tally: Tally, *, progress: Progress, running: workers.Workers, bu: str
+    storing: asyncio.Task[None], deps: Deps, tally: Tally, *, progress: Progress, running: workers.Watched, bu: str
 ) -> None:
     """Until every file is stored and every document indexed or failed. Raises Transient where nothing moves any more."""
     seen: object = None

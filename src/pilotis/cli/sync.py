@@ -95,21 +95,21 @@ def _run(
     quiet: bool,
 ) -> None:
     """Every source in turn. `reports` and `unread`, documents that could not be indexed, are filled on the way."""
-    from contextlib import nullcontext
+    from contextlib import ExitStack
 
     from pilotis import wiring
     from pilotis.cli.up import interruptible
 
-    is_dry = any(order.dry_run for order in orders)
-    with interruptible(), wiring.stack(given, plan, env) as addresses:
+    with interruptible(), wiring.stack(given, plan, env) as addresses, ExitStack() as opened:
+        log = workers.log_of(wiring.data_folder(given, plan, env))
+        indexers = workers.Indexers(lambda: opened.enter_context(workers.running(given, plan, env, addresses)), log)
 
-        async def go(running: workers.Workers | None) -> None:
+        async def go() -> None:
             async with wiring.open_deps(given, plan, env, addresses=addresses, asks=False) as deps:
                 for order in orders:
-                    await _one(order, env, deps, reports, unread, given=given, running=running, quiet=quiet)
+                    await _one(order, env, deps, reports, unread, given=given, indexers=indexers, quiet=quiet)
 
-        with nullcontext() if is_dry else workers.running(given, plan, env, addresses) as running:
-            asyncio.run(go(running))
+        asyncio.run(go())
 
 
 async def _one(
@@ -120,7 +120,7 @@ async def _one(
     unread: list[tuple[str, str]],
     *,
     given: Settings,
-    running: workers.Workers | None,
+    indexers: workers.Indexers,
     quiet: bool,
 ) -> None:
     """One source, and its documents until they are indexed."""
@@ -134,7 +134,9 @@ async def _one(
     tally = ingest.Tally(total=0, skipped=0, failed=[])
 
     def stored(document_id: str, key: str) -> None:
-        tally.waiting[document_id] = key
+        if not order.dry_run:
+            indexers.begin()
+            tally.waiting[document_id] = key
 
     if not quiet:
         output.note(f"{order.origin.name}: {order.origin.address}")
@@ -143,10 +145,7 @@ async def _one(
         going = synchronise(order, env, deps, open_source=opened, guess=guess, report=report, stored=stored)
         storing = asyncio.create_task(_watched(going, report, tally, progress))
         try:
-            if running is None:
-                await storing
-                return
-            await ingest.wait(storing, deps, tally, progress=progress, running=running, bu=order.origin.bu)
+            await ingest.wait(storing, deps, tally, progress=progress, running=indexers, bu=order.origin.bu)
         finally:
             storing.cancel()
             await asyncio.wait({storing})

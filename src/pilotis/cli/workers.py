@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -36,6 +36,31 @@ class Workers(Children):
         super().watch()
 
 
+class Watched(Protocol):
+    """Processes that somebody has to look after; see `Workers`."""
+
+    log: Path
+
+    def watch(self) -> None: ...
+
+
+class Indexers:
+    """Both workers, from the first document on that waits for them: a call that finds nothing new starts none."""
+
+    def __init__(self, start: Callable[[], Workers], log: Path) -> None:
+        self.log = log
+        self._start = start
+        self._workers: Workers | None = None
+
+    def begin(self) -> None:
+        """From the thread that watches them. Twice does no harm."""
+        self._workers = self._workers or self._start()
+
+    def watch(self) -> None:
+        if self._workers:
+            self._workers.watch()
+
+
 class QueueName(StrEnum):
     """What a worker works on."""
 
@@ -52,11 +77,16 @@ def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iter
     """
     from pilotis import wiring
 
-    log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
+    log = log_of(wiring.data_folder(given, plan, env))
     with Workers(wiring.child_environ(given, plan, env, addresses), log, addresses.data) as started:
         for queue in QueueName:
             started.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
         yield started
+
+
+def log_of(data: Path) -> Path:
+    """Where they say what they do."""
+    return data / "logs" / "workers.log"
 
 
 def worker(
