@@ -163,6 +163,44 @@ def test_what_a_person_is_told(machine: Machine) -> None:
     assert "3 documents not deleted" in machine.run("sync", "--status")
 
 
+DUE = """
+import asyncio
+from pilotis import wiring
+from pilotis.adapters import kreuzberg, sources
+from pilotis.batch.sync import sync_due
+from pilotis.embedded import Addresses
+
+async def main():
+    given = wiring.settings()
+    plan, env = wiring.load_plan(given)
+    addresses = Addresses(database_url=given.database_url, redis_url=given.redis_url)
+    async with wiring.open_deps(given, plan, env, addresses=addresses, asks=False) as deps:
+        opened = sources.opener(given.contract)
+        for _ in range(3):
+            for report in await sync_due(plan, env, deps, open_source=opened, guess=kreuzberg.media_type):
+                print(report.source, report.counts["new"], report.error)
+
+asyncio.run(main())
+"""
+
+
+def test_of_several_processes_that_look_at_the_schedule_one_synchronises(machine: Machine) -> None:
+    due = machine.folder / "due"
+    due.mkdir()
+    for n in range(5):
+        (due / f"{n}.md").write_text(TEXT.format(n))
+    machine.says('[sources.due]\nkind = "folder"\npath = "due"\nbu = "due"\nevery = "1h"\n')
+    environ = machine.environ | {"PILOTIS_CONTRACT": str(machine.contract)}
+    looking = [
+        subprocess.Popen([sys.executable, "-c", DUE], env=environ, cwd=machine.folder, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [process.communicate(timeout=60)[0] for process in looking]
+    assert [process.returncode for process in looking] == [0, 0, 0]
+    assert "".join(told) == "due 5 None\n"
+    assert machine.rows("SELECT count(*) FROM document WHERE bu = 'due'") == [(5,)]
+
+
 def test_killed_in_the_middle_it_doubles_and_loses_nothing(machine: Machine) -> None:
     bu, after = "killed", 30
     many = machine.folder / bu
