@@ -290,9 +290,10 @@ async def _moved(journey: _Journey, found: Comparison, fresh: Known, media: str)
         if not await items.move(source, old, fresh, media_type=media):
             found.give_back(old)
             return False
-        await journey.deps.queue.nudge("ingest")
         assert old.document_id
         document = await journey.deps.documents.get(fresh.bu, old.document_id)
+        if document.state == "received":
+            await journey.deps.queue.nudge("ingest")
         _wait_for(journey, replace(fresh, document_id=document.id, state=document.state))
     journey.report.add("moved", fresh.key, f"from {old.key}")
     return True

@@ -192,14 +192,14 @@ def _show(orders: Sequence[Order], reports: Sequence[Report], unread: Sequence[t
                 output.note(f"and {report.counts['failed'] - len(report.named['failed'])} more")
     if unread:
         output.table(("not indexed", "why"), unread)
-    columns = ("source", "new", "changed", "moved", "deleted", "unchanged", "failed", "skipped", "MB read", "seconds")
+    columns = ("source", "new", "changed", "moved", "deleted", "same", "failed", "MB", "s")
     output.table(columns, [_row(report) for report in reports], title="nothing was changed" if _is_dry(orders) else None)
     for report in reports:
         _warn(report)
 
 
 def _row(report: Report) -> tuple[object, ...]:
-    counts = [report.counts[fate] for fate in ("new", "changed", "moved", "deleted", "unchanged", "failed", "skipped")]
+    counts = [report.counts[fate] for fate in ("new", "changed", "moved", "deleted", "unchanged", "failed")]
     return (report.source, *counts, f"{report.bytes / 1e6:.1f}", report.seconds)
 
 
@@ -210,6 +210,8 @@ def _is_dry(orders: Sequence[Order]) -> bool:
 def _warn(report: Report) -> None:
     if report.error:
         output.fail(f"{report.source}: {report.error}")
+    if report.counts["skipped"]:
+        output.note(f"{report.source}: {report.counts['skipped']} skipped (no documents, or excluded)")
     if report.left:
         output.note(f"{report.source}: {report.left} items wait for the next run")
     if report.counts["kept"]:
