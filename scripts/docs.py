@@ -35,6 +35,7 @@ TABLES_OF_THEIR_OWN = frozenset(
         "budgets",
         "planes",
         "snapshot",
+        "sources",
     }
 )
 WORDS = {"Rate": "a rate", "Budget": "a budget"}
@@ -65,7 +66,7 @@ def table(name: str) -> str:
     rows = [
         (f"`{key}`", _values(key, field), _default(field, required=key in record.get("required", ())), field["description"])
         for key, field in record["properties"].items()
-        if name == "EmbedderEndpoint" or key not in TABLES_OF_THEIR_OWN
+        if name in {"EmbedderEndpoint", "SourceSection"} or key not in TABLES_OF_THEIR_OWN
     ]
     return _table(("key", "values", "default", "meaning"), rows)
 
@@ -98,7 +99,7 @@ def _word(key: str, field: Mapping[str, Any]) -> str:
     if key in {"llm", "compact", "fallback", "reranker", "embedder"}:
         return "a model"
     if named := field.get("additionalProperties"):
-        return f"{_word(key, named)} by name"
+        return f"{_word(key, named) or 'text'} by name"
     return WORDS[field["$ref"].rpartition("/")[2]] if "$ref" in field else ""
 
 
@@ -119,7 +120,7 @@ def _default(field: Mapping[str, Any], *, required: bool) -> str:
     if required:
         return "required"
     value = field.get("default")
-    return "" if value is None else f"`{_shown(value).replace(',', '') if isinstance(value, int) else _shown(value)}`"
+    return "" if value in (None, "") else f"`{_shown(value).replace(',', '') if isinstance(value, int) else _shown(value)}`"
 
 
 def _shown(value: object) -> str:

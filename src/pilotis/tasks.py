@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from pilotis import wiring
+from pilotis.adapters import kreuzberg, sources
+from pilotis.adapters.archive import daily
 from pilotis.adapters.celery import ROUND_S, QueueName, serve
 from pilotis.batch import runs
 from pilotis.batch.embed import embed_waiting
 from pilotis.batch.ingest import parse_waiting
+from pilotis.batch.sync import sync_due
 from pilotis.batch.upkeep import keep_up
 from pilotis.derive.plan import Env, Plan
 from pilotis.derive.variant import to_evaluate
@@ -34,10 +37,11 @@ JOBS: dict[QueueName, Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = 
     "ingest": lambda _, env, deps: parse_waiting(env, deps),
     "embed": embed_waiting,
     "upkeep": keep_up,
+    "schedule": lambda plan, env, deps: _do_what_is_due(plan, env, deps),  # noqa: PLW0108 - it stands below
     "eval": lambda plan, env, deps: _evaluate(plan, env, deps),  # noqa: PLW0108 - it stands below
 }
-UPKEEP_S = 30.0
-"""How often the stores are looked over for what was lost or is due."""
+EVERY_S: dict[QueueName, float] = {"upkeep": 30.0, "schedule": 60.0}
+"""How often the stores are looked over for what was lost, and the contract for what is due."""
 NICENESS = 10
 """Batches give way to questions where both want the processor."""
 OPEN_PAUSE_S = 1.0
@@ -66,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             opened, deps = runner.run(_opened(opening))
             try:
                 job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
-                every_s = UPKEEP_S if asked.queue == "upkeep" else ROUND_S
+                every_s = EVERY_S.get(asked.queue, ROUND_S)
                 env = wiring.in_force(env, deps.generation)
                 turn = lambda: runner.run(_turn(job, plan, env, deps))  # noqa: E731
                 serve(servers.redis_url, asked.queue, turn, namespace=namespace, every_s=every_s)
@@ -96,6 +100,16 @@ async def _turn(job: Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]], pla
         os.kill(os.getpid(), signal.SIGTERM)
         return False
     return await job(plan, env, deps)
+
+
+async def _do_what_is_due(plan: Plan, env: Env, deps: Deps) -> bool:
+    """Sources that have a time, and the daily snapshot; each by one process, however many look."""
+    given = wiring.settings()
+    await sync_due(plan, env, deps, open_source=sources.opener(given.contract), guess=kreuzberg.media_type)
+    if env.snapshot is not None:
+        with wiring.stack(given, plan, env, prepare=False) as servers:
+            await daily.snapshot_if_due(plan, env, database_url=servers.database_url, blobs=deps.blobs)
+    return False
 
 
 async def _evaluate(plan: Plan, env: Env, deps: Deps) -> bool:

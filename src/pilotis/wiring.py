@@ -224,6 +224,7 @@ def _assembled(
         passages=passages,
         documents=documents,
         backlog=postgres.PostgresBacklog(pool),
+        source_items=postgres.PostgresSourceItems(pool),
         ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
         guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
         evaluations=postgres.PostgresEvaluations(pool, env=env.name),

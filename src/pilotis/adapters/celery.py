@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from redis import Redis
 
-QueueName = Literal["ingest", "embed", "upkeep", "eval"]
+QueueName = Literal["ingest", "embed", "upkeep", "schedule", "eval"]
 
 VISIBILITY_S = 3600
 """Above the longest task by far: a task that is only slow must not be delivered twice."""

@@ -30,6 +30,7 @@ from pilotis.cli import (
     queue,
     search,
     snapshot,
+    sync,
     up,
     workers,
 )
@@ -120,6 +121,7 @@ def version(ctx: typer.Context) -> None:
 app.command(epilog="pilotis demo --once   answers and exits")(demo.demo)
 app.command(epilog="pilotis up --port 9000   then open http://127.0.0.1:9000/docs")(up.up)
 app.command()(ingest.ingest)
+app.command(epilog=sync.EPILOG)(sync.sync)
 app.command(epilog='pilotis ask "Qui paie ?" --collection handbook --json')(ask.ask)
 app.command(epilog='pilotis search "rotate an API key" --top-k 5')(search.search)
 app.command(epilog="pilotis migrate --check   exits 1 where something is pending")(migrate.migrate)

@@ -9,15 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pilotis.batch.wanted import NOT_DOCUMENTS, NOT_FOLDERS
 from pilotis.errors import SetupError
-
-_MEDIA = "avi avif bmp flac gif heic ico jpeg jpg mkv mov mp3 mp4 ogg otf png svg tif tiff ttf wav webm webp woff woff2"
-_ARCHIVES = "7z bz2 gz iso jar rar tar tgz whl xz zip zst"
-_MADE = "bin class css db dll dylib exe js lock o pyc so sqlite sqlite3 ts wasm"
-NOT_DOCUMENTS = frozenset(f"{_MEDIA} {_ARCHIVES} {_MADE}".split())
-"""Extensions that a folder may well hold and that nobody means as a document. A file named by itself is always taken."""
-
-NOT_FOLDERS = frozenset({"node_modules", "__pycache__", "CVS"})
 
 
 @dataclass(slots=True)

@@ -105,10 +105,10 @@ async def _journey(
 ) -> None:
     storing = asyncio.create_task(_store(found, env, deps, tally, where))
     try:
-        await _wait(storing, deps, tally, progress=progress, running=running, bu=where["bu"])
+        await wait(storing, deps, tally, progress=progress, running=running, bu=where["bu"])
     finally:
         storing.cancel()
-    await _collect(deps, tally, bu=where["bu"])
+    await collect(deps, tally, bu=where["bu"])
 
 
 async def _store(found: Found, env: Env, deps: Deps, tally: Tally, where: Mapping[str, Any]) -> None:
@@ -159,8 +159,8 @@ async def _offer(path: Path, name: str, env: Env, deps: Deps, where: Mapping[str
     raise AssertionError("unreachable")
 
 
-async def _wait(
-    storing: asyncio.Task[None], deps: Deps, tally: Tally, *, progress: Progress, running: workers.Workers, bu: str
+async def wait(
+    storing: asyncio.Task[None], deps: Deps, tally: Tally, *, progress: Progress, running: workers.Watched, bu: str
 ) -> None:
     """Until every file is stored and every document indexed or failed. Raises Transient where nothing moves any more."""
     seen: object = None
@@ -212,7 +212,7 @@ async def _reason(deps: Deps, tally: Tally, *, bu: str) -> str | None:
     return None
 
 
-async def _collect(deps: Deps, tally: Tally, *, bu: str) -> None:
+async def collect(deps: Deps, tally: Tally, *, bu: str) -> None:
     from pilotis.errors import NotFound
 
     for document_id, name in tally.waiting.items():

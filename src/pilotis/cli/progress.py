@@ -1,4 +1,4 @@
-"""Progress of `pilotis ingest`: bars in a terminal, a line now and then elsewhere."""
+"""Progress of `pilotis ingest` and `pilotis sync`: bars in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bars:
             self._bars.stop()
+
+    def expect(self, total: int) -> None:
+        """How many there are, where that becomes known on the way."""
+        self._total = total
+        if self._bars:
+            for task in self._bars.task_ids:
+                self._bars.update(task, total=total)
 
     def show(self, *, stored: int, indexed: int, failed: int) -> None:
         if self._bars:

@@ -97,7 +97,7 @@ def up(
         interruptible(),
         wiring.stack(given, plan, env) as addresses,
         api(given, plan, env, addresses, face) as serving,
-        workers.running(given, plan, env, addresses) as running,
+        workers.running(given, plan, env, addresses, all_day=True) as running,
     ):
         ready_s = time.monotonic() - started
         if output.options(ctx).json:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -36,29 +36,69 @@ class Workers(Children):
         super().watch()
 
 
+class Watched(Protocol):
+    """Processes that somebody has to look after; see `Workers`."""
+
+    log: Path
+
+    def watch(self) -> None: ...
+
+
+class Indexers:
+    """Both workers, from the first document on that waits for them: a call that finds nothing new starts none."""
+
+    def __init__(self, start: Callable[[], Workers], log: Path) -> None:
+        self.log = log
+        self._start = start
+        self._workers: Workers | None = None
+
+    def begin(self) -> None:
+        """From the thread that watches them. Twice does no harm."""
+        self._workers = self._workers or self._start()
+
+    def watch(self) -> None:
+        if self._workers:
+            self._workers.watch()
+
+
 class QueueName(StrEnum):
     """What a worker works on."""
 
     INGEST = "ingest"
     EMBED = "embed"
     UPKEEP = "upkeep"
+    SCHEDULE = "schedule"
     EVAL = "eval"
 
 
 @contextmanager
-def running(given: Settings, plan: Plan, env: Env, addresses: Addresses) -> Iterator[Workers]:
-    """The workers as children of this process, for as long as the block lasts.
+def running(given: Settings, plan: Plan, env: Env, addresses: Addresses, *, all_day: bool = False) -> Iterator[Workers]:
+    """The workers as children of this process, for as long as the block lasts: those that index, and `all_day` those that look after.
 
     Every program that needs documents indexed starts its own. On one data folder one of each works; the others wait for its lock
     and take over at once should it go away.
     """
     from pilotis import wiring
 
-    log = wiring.data_folder(given, plan, env) / "logs" / "workers.log"
+    log = log_of(wiring.data_folder(given, plan, env))
     with Workers(wiring.child_environ(given, plan, env, addresses), log, addresses.data) as started:
-        for queue in (QueueName.INGEST, QueueName.EMBED):  # evaluations wait for a worker of their own: pilotis worker eval
+        for queue in _started(plan, env, all_day=all_day):
             started.start(f"the {queue} worker", "pilotis.tasks", queue, "--alone")
         yield started
+
+
+def _started(plan: Plan, env: Env, *, all_day: bool) -> Iterator[QueueName]:
+    """Evaluations wait for a worker of their own: pilotis worker eval."""
+    yield from (QueueName.INGEST, QueueName.EMBED)
+    if all_day:
+        yield QueueName.UPKEEP
+        if env.snapshot is not None or any(origin.every_s is not None for origin in plan.sources_of(env.name)):
+            yield QueueName.SCHEDULE
+
+
+def log_of(data: Path) -> Path:
+    """Where they say what they do."""
+    return data / "logs" / "workers.log"
 
 
 def worker(
@@ -66,7 +106,8 @@ def worker(
     queue: Annotated[
         QueueName,
         typer.Argument(
-            help="Parse documents (ingest), embed their passages (embed), find what was lost and is due (upkeep), run evaluations (eval)."
+            help="Parse documents (ingest), embed their passages (embed), find what was lost (upkeep), "
+            "do what the contract has a time for (schedule), run evaluations (eval)."
         ),
     ],
 ) -> None:

@@ -64,14 +64,14 @@ def _fill(into: Container | Table, record: BaseModel, said: Mapping[str, Any]) -
             _key(into, name, said.get(name), getattr(record, name), field.description or "")
     for name, field in fields.items():
         value = getattr(record, name)
+        if isinstance(value, Mapping) and not value:
+            continue
         if name == "envs":
             into.append(name, _envs(value, said.get(name)))
+        elif name == "sources":
+            into.append(name, _sources(value, said.get(name, {})))
         elif name == "prices":
-            if value:
-                tables = tomlkit.table(is_super_table=True)
-                for model, price in said[name].items():
-                    tables.append(model, _table(price) if isinstance(price, Mapping) else _entries(price))
-                into.append(name, tables)
+            into.append(name, _prices(said.get(name, {})))
         elif isinstance(value, Record) and _is_table(value):
             table = tomlkit.table()
             table.add(tomlkit.comment(field.description or ""))
@@ -92,6 +92,20 @@ def _envs(envs: Mapping[str, Record], said: Mapping[str, Any] | None) -> Table:
             if key in own:
                 table.append(key, _inside(getattr(section, key), own[key]))
         tables.append(name, table)
+    return tables
+
+
+def _sources(sources: Mapping[str, Record], said: Mapping[str, Any]) -> Table:
+    tables = tomlkit.table(is_super_table=True)
+    for name, section in sources.items():
+        tables.append(name, _inside(section, said[name]))
+    return tables
+
+
+def _prices(said: Mapping[str, Any]) -> Table:
+    tables = tomlkit.table(is_super_table=True)
+    for model, price in said.items():
+        tables.append(model, _table(price) if isinstance(price, Mapping) else _entries(price))
     return tables
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_SECRET = re.compile(r"(?i)key|secret|password|token$|base_url")
+_SECRET = re.compile(r"(?i)key|secret|password|token$|url$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from pilotis.contract.fields import (
     Zone,
     listed,
 )
+from pilotis.contract.sources import SourceSection, none_missing
 
 EXTRACTIVE = "extractive"
 """The `llm` that is none: the sentences that answer, verbatim."""
@@ -265,6 +266,14 @@ class Contract(Record):
     envs: Annotated[Mapping[Name, EnvSection], Field(min_length=1)] = Field(
         default_factory=_matrix, description="The environments; dev, staging and prod start from the built-in matrix."
     )
+    sources: Mapping[Name, SourceSection] = Field(
+        default_factory=dict, description="Folders, buckets and web sites that are kept in step with."
+    )
     deliverables: Annotated[tuple[Deliverable, ...], BeforeValidator(listed)] = Field(
         default=("iac", "runbook", "scaling_matrix", "budget_alerts"), description="What is rendered from the contract."
     )
+
+    @model_validator(mode="after")
+    def _sources_have_their_envs(self) -> Self:
+        none_missing(self.sources, self.envs)
+        return self

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pilotis.contract.model import EXTRACTIVE, Contract, EmbedderEndpoint, Endpoint
 from pilotis.contract.presets import DIMENSIONS, LOCAL_EMBEDDER, MATRIX, PREFIXES, PROVIDERS
 from pilotis.derive.budget import NO_LIMIT, Budget, Budgets, Rate, Rates
+from pilotis.derive.origin import Origin, origin
 from pilotis.derive.prices import Fx, PriceBook, book_of, fx_of
 from pilotis.errors import ContractError
 
@@ -129,6 +130,7 @@ class Plan:
     envs: Mapping[str, Env]
     book: PriceBook = field(repr=False)
     fx: Fx
+    sources: Mapping[str, Origin] = field(default_factory=dict)
 
     def env(self, name: str) -> Env:
         """The env of that name; raises ContractError, which lists those there are."""
@@ -140,6 +142,10 @@ class Plan:
                 f"The contract has no env {name!r}.", remedy=f"Use one of: {known}; or add [envs.{name}] to the contract."
             ) from None
 
+    def sources_of(self, env: str) -> tuple[Origin, ...]:
+        """The sources that this env has, in the order of the file."""
+        return tuple(found for found in self.sources.values() if found.envs is None or env in found.envs)
+
 
 def derive(contract: Contract) -> Plan:
     """Resolve every env; the same contract always gives the same plan."""
@@ -149,6 +155,7 @@ def derive(contract: Contract) -> Plan:
         envs={name: resolve(contract, name) for name in contract.envs},
         book=book_of(contract.costs),
         fx=fx_of(contract.costs),
+        sources={name: origin(name, section) for name, section in contract.sources.items()},
     )
 
 

@@ -45,6 +45,7 @@ from pilotis.ports.money import (
     Right,
 )
 from pilotis.ports.quality import Evaluations, Feedback
+from pilotis.ports.sources import Fetched, Item, Known, Run, Source, SourceItems, Unlisted
 
 __all__ = [
     "EVERYBODY",
@@ -65,6 +66,7 @@ __all__ = [
     "Evaluations",
     "Evidence",
     "Feedback",
+    "Fetched",
     "Generation",
     "Generations",
     "Generator",
@@ -72,8 +74,10 @@ __all__ = [
     "Guards",
     "Hit",
     "Hold",
+    "Item",
     "Kept",
     "Keys",
+    "Known",
     "Ledger",
     "Line",
     "Meter",
@@ -91,9 +95,13 @@ __all__ = [
     "Request",
     "Reranker",
     "Right",
+    "Run",
+    "Source",
+    "SourceItems",
     "Spending",
     "Standing",
     "State",
+    "Unlisted",
     "Vectors",
     "Waiting",
     "WorkQueue",
@@ -116,6 +124,7 @@ class Deps:
     passages: Passages
     documents: Documents
     backlog: Backlog
+    source_items: SourceItems
     keys: Keys
     ledger: Ledger
     admission: Admission

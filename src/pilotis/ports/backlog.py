@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 WorkQueue = Literal["ingest", "embed"]
-Nudged = Literal["ingest", "embed", "upkeep", "eval"]
+Nudged = Literal["ingest", "embed", "upkeep", "schedule", "eval"]
 
 EVERYBODY = "*"
 """Stands for all business units where a queue is paused."""

@@ -106,6 +106,27 @@ class MemoryDocuments:
         self._hide(row.document.id)
         self._note(row)
 
+    def all(self) -> list[Document]:
+        """Of every business unit."""
+        return [row.document for row in self.rows.values()]
+
+    def rename(self, bu: str, document_id: str, name: str, *, media_type: str) -> bool:
+        """What `SourceItems.move` does to a document."""
+        row = self.rows.get(document_id)
+        if row is None or row.document.bu != bu:
+            return False
+        if row.document.media_type != media_type:
+            row.set(media_type=media_type, state="received", error=None, attempts=0)
+            row.version += 1
+            row.staged, row.drafts, row.next_try, row.lease_until = {}, [], time.monotonic(), 0.0
+        row.set(name=name)
+        self.passages.entries = [
+            replace(entry, hit=replace(entry.hit, document=name)) if entry.hit.document_id == document_id else entry
+            for entry in self.passages.entries
+        ]
+        self._note(row)
+        return True
+
     async def adopt(self, digests: Sequence[str]) -> None:
         self._blobs.update(digests)
 

@@ -282,6 +282,7 @@ def app(world: World) -> FastAPI:
         passages=Passages(world),
         documents=Documents(world),  # type: ignore[arg-type]
         backlog=Backlog(world),  # type: ignore[arg-type]
+        source_items=cast("Any", None),
         keys=Keys(world),  # type: ignore[arg-type]
         ledger=Ledger(world),  # type: ignore[arg-type]
         admission=money,

@@ -14,6 +14,7 @@ from pilotis.testing.backlog import MemoryBacklog, MemoryPace, MemoryQueue
 from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, TextParser
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
+from pilotis.testing.sources import MemorySourceItems
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def town(tmp_path: Path) -> Town:
         passages=passages,
         documents=documents,
         backlog=MemoryBacklog(documents),
+        source_items=MemorySourceItems(documents),
         keys=MemoryKeys(),
         ledger=ledger,
         admission=money,

@@ -28,7 +28,7 @@ def test_what_celery_must_keep() -> None:
     assert settings.worker_prefetch_multiplier == 1
     assert settings.accept_content == ["json"]
     assert settings.result_backend is None
-    assert {queue.name for queue in settings.task_queues} == {"ingest", "embed", "upkeep", "eval"}
+    assert {queue.name for queue in settings.task_queues} == {"ingest", "embed", "upkeep", "schedule", "eval"}
     assert settings.broker_transport_options["global_keyprefix"] == "rag:dev:"
     assert settings.broker_transport_options["visibility_timeout"] >= 3600
 

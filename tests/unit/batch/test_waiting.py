@@ -52,5 +52,5 @@ async def test_ingest_tells_what_the_documents_wait_for(
         Progress(1, quiet=False) as progress,
         pytest.raises(Transient, match=r"1 documents wait .*: the embedding server cannot be reached"),
     ):
-        await ingest._wait(stored, town.deps, tally, progress=progress, running=workers, bu="north")
+        await ingest.wait(stored, town.deps, tally, progress=progress, running=workers, bu="north")
     assert capsys.readouterr().err.count("waiting: the embedding server cannot be reached") == 1

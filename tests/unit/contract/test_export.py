@@ -83,7 +83,23 @@ steps = st.builds(
     st.permutations(["no_rerank", "smaller_top_k", "compact_model"]),
     st.sampled_from([[], ["cache_only"], ["refuse"], ["cache_only", "refuse"]]),
 )
+places = {
+    "bu": units,
+    "collection": units,
+    "include": st.lists(st.sampled_from(["*.md", "guides/*"]), max_size=2),
+    "metadata": st.dictionaries(units, units, max_size=2),
+    "every": st.sampled_from(["15m", "6h", "1d"]),
+    "max_files": st.integers(1, 1000),
+}
+sources = st.one_of(
+    st.fixed_dictionaries({"kind": st.just("folder"), "path": units}, optional=places),
+    st.fixed_dictionaries(
+        {"kind": st.just("s3"), "bucket": st.just("docs")}, optional=places | {"prefix": units, "endpoint_url": urls}
+    ),
+    st.fixed_dictionaries({"kind": st.just("web"), "url": urls}, optional=places | {"private": st.booleans()}),
+)
 contracts = table(
+    sources=st.dictionaries(names, sources, max_size=3),
     name=names,
     timezone=st.sampled_from(["Europe/Paris", "UTC", "America/New_York"]),
     languages=st.lists(st.sampled_from(["en", "fr", "de"]), min_size=1, max_size=3),

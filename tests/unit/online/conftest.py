@@ -74,6 +74,7 @@ class World:
             passages=self.passages,
             documents=cast("Any", Collections({"default": 3})),
             backlog=nobody,
+            source_items=nobody,
             keys=MemoryKeys(),
             ledger=self.ledger,
             admission=money,

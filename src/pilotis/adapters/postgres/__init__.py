@@ -22,6 +22,7 @@ from pilotis.adapters.postgres.schema import (
     open_generation,
     schema,
 )
+from pilotis.adapters.postgres.sources import PostgresSourceItems
 
 __all__ = [
     "PostgresBacklog",
@@ -36,6 +37,7 @@ __all__ = [
     "PostgresKeys",
     "PostgresLedger",
     "PostgresPassages",
+    "PostgresSourceItems",
     "Schema",
     "active_generation",
     "check_schema",
