@@ -94,6 +94,7 @@ def _contract(options: output.Options) -> Iterator[Check]:
     yield from _findings(plan, env)
     yield from _keys(given, env)
     folder = wiring.data_folder(given, plan, env)
+    yield _parser(env)
     yield _checked("data folder", lambda: _writable(folder))
     yield _disk(folder)
     yield from _servers(given, plan, env, folder)
@@ -106,6 +107,33 @@ def _findings(plan: Plan, env: Env) -> Iterator[Check]:
         if finding.env in {None, env.name} and finding.severity != "info":
             state: Literal["warning", "error"] = "error" if finding.severity == "error" else "warning"
             yield Check(name=f"contract: {finding.code}", state=state, found=finding.message, remedy=finding.remedy)
+
+
+def _parser(env: Env) -> Check:
+    """Whether files can be read at all, and what keeps a hostile one in."""
+    import asyncio
+
+    from pilotis.adapters.kreuzberg import KreuzbergParser
+
+    async def start() -> tuple[str, ...]:
+        parser = KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
+        try:
+            return await parser.unbounded()
+        finally:
+            await parser.close()
+
+    try:
+        unbounded = asyncio.run(start())
+    except PilotisError as error:
+        return Check(name="parser", state="error", found=error.message, remedy=error.remedy)
+    if unbounded:
+        return Check(
+            name="parser",
+            state="warning",
+            found=f"not bounded on this system: {', '.join(unbounded)}",
+            remedy="read strangers' files on Linux 5.13 or later, x86-64 or arm64, where containers may use seccomp and Landlock",
+        )
+    return Check(name="parser", state="ok", found="reads; memory, time, files, network and processes are bounded by the kernel")
 
 
 def _keys(given: Settings, env: Env) -> Iterator[Check]:

@@ -85,6 +85,15 @@ def read(path: Path, media_type: str) -> dict[str, Any]:
     }
 
 
+def unready(pdf: bytes) -> str:
+    """Load what is loaded late by reading `pdf`; what went wrong, or ""."""
+    try:
+        kreuzberg.extract_bytes_sync(pdf, "application/pdf", _config("application/pdf"))
+    except kreuzberg.KreuzbergError as error:
+        return " ".join(str(error).split())[:500]
+    return ""
+
+
 def _plain(path: Path, media_type: str) -> Reading:
     text, warnings = decode(path.read_bytes())
     if media_type == media.SOURCE:
