@@ -20,7 +20,7 @@ from pilotis.contract.presets import MATRIX
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n\n).*?(\n<!-- end -->)", re.DOTALL)
 TABLES_OF_THEIR_OWN = frozenset(
-    {"infra", "perf", "limits", "costs", "slo", "deploy", "envs", "estimate", "fx", "prices", "rates", "budgets", "planes"}
+    {"infra", "perf", "limits", "reading", "costs", "slo", "deploy", "envs", "estimate", "fx", "prices", "rates", "budgets", "planes"}
 )
 WORDS = {"Rate": "a rate", "Budget": "a budget"}
 """Values that have a table of their own below the one they are in."""

@@ -207,7 +207,7 @@ async def open_deps(
         _close(opened, pool)
         await postgres.check_schema(pool)
         generation = await postgres.open_generation(pool, embedder)
-        parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
+        parser = kreuzberg.open_parser(env, given.environ)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(pool), addresses.redis_url, namespace=name)
         money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)

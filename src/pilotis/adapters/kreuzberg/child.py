@@ -1,7 +1,7 @@
-"""The process that reads files, fenced in by the kernel: `python -m pilotis.adapters.kreuzberg.child MEMORY_BYTES PARENT_PID FOLDER SCRATCH`.
+"""The process that reads files, fenced in by the kernel: `python -m pilotis.adapters.kreuzberg.child MEMORY_BYTES PARENT_PID FOLDER SCRATCH LANGUAGES TESSDATA`.
 
 It speaks on its pipes in frames: eight bytes of length (big endian), then a JSON object. First it says hello, with what the kernel
-here does not bound, or what keeps it from reading; then each request `{"path", "media_type", "cpu_s"}` gets one answer:
+here does not bound, or what keeps it from reading; then each request `{"path", "media_type", "time_s"}` gets one answer:
 `{"parsed": {...}, "rss": bytes}`, `{"reason", "remedy", "rss"}`, `{"memory": true, "rss"}` or `{"crash": what, "rss"}`.
 """
 
@@ -15,7 +15,9 @@ import resource
 import shutil
 import struct
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +25,8 @@ import pilotis
 from pilotis.adapters.kreuzberg import fence
 from pilotis.adapters.kreuzberg.unreadable import Unreadable
 
+_SEEING = 0.75
+"""The share of a file's time after which OCR begins no other page: what was read until then is kept."""
 LENGTH = struct.Struct(">Q")
 
 
@@ -33,22 +37,23 @@ _SMALLEST_PDF = (
 
 
 def main() -> None:
-    memory, parent, folder, scratch = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    readable = [folder, str(Path(pilotis.__file__).parent), *_place_of("kreuzberg")]
+    memory, parent, folder, scratch, languages, tessdata = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:7]
+    readable = [folder, str(Path(pilotis.__file__).parent), *_place_of("kreuzberg"), *([tessdata] if tessdata else [])]
     unbounded = fence.enclose(memory_bytes=memory, parent=parent, readable=readable, scratch=scratch)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between two frames
-    from pilotis.adapters.kreuzberg import formats
+    from pilotis.adapters.kreuzberg import formats, ocr
 
     # kreuzberg unpacks its PDF library below TMPDIR when it meets the first PDF, and may not write any more then. Left to itself
     # it takes a path that everybody can guess, and loads whatever lies there.
-    broken = formats.unready(_SMALLEST_PDF)
+    broken = formats.unready(_SMALLEST_PDF) or (languages and ocr.unready())
     shutil.rmtree(scratch, ignore_errors=True)
     unbounded += fence.seal()
     _send(answers, {"hello": os.getpid(), "unbounded": unbounded, "broken": broken})
     while (request := _receive(requests)) is not None:
-        fence.renew_cpu(int(request["cpu_s"]))
-        _send(answers, _answer(formats.read, request) | {"rss": _rss()})
+        fence.renew_cpu(int(2 * request["time_s"]) + 1)
+        seen = ocr.Ocr(languages=languages, ends=time.monotonic() + _SEEING * request["time_s"]) if languages else None
+        _send(answers, _answer(partial(formats.read, Path(request["path"]), request["media_type"], seen)) | {"rss": _rss()})
 
 
 def _place_of(package: str) -> list[str]:
@@ -57,9 +62,9 @@ def _place_of(package: str) -> list[str]:
     return [str(Path(place).parent) for place in (found.submodule_search_locations if found else None) or ()]
 
 
-def _answer(read: Callable[[Path, str], dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+def _answer(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return {"parsed": read(Path(request["path"]), request["media_type"])}
+        return {"parsed": read()}
     except Unreadable as error:
         return {"reason": error.reason, "remedy": error.remedy}
     except (MemoryError, OSError) as error:

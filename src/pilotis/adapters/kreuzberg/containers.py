@@ -42,6 +42,8 @@ def _check_zip(path: Path) -> None:
         ) from error
     if any(member.flag_bits & _ENCRYPTED for member in members):
         raise Unreadable("the file is protected by a password", "remove the password and send it again")
+    if sum(member.compress_size for member in members) > path.stat().st_size:
+        raise Unreadable("its parts lie over one another (a zip bomb?)", "save it again with its own application")
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
     if (

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pilotis.adapters.kreuzberg.media import BINARY, HEAD_BYTES, media_type
 from pilotis.adapters.kreuzberg.process import Child
+from pilotis.adapters.kreuzberg.tesseract import tesseract
+from pilotis.derive.plan import Env
 from pilotis.errors import Permanent, Transient
 from pilotis.rag.passage import Parsed
 
@@ -30,7 +32,8 @@ class KreuzbergParser:
 
     `timeout_s` bounds one file's wall-clock time (and, doubled, its processor time), `memory_bytes` the child's address space.
     Files must lie under `folder` (that of temporary files): the child may read nothing else. `environment` is all the environment
-    the child gets: hostile files are read where no secret is. Calls wait for one another.
+    the child gets: hostile files are read where no secret is. With `ocr_languages` (ISO 639-1) images are read too, where
+    Tesseract's data for them is installed or lies in `tessdata`. Calls wait for one another.
     """
 
     def __init__(
@@ -39,9 +42,12 @@ class KreuzbergParser:
         timeout_s: float = 60.0,
         memory_bytes: int = 1 << 30,
         folder: Path | None = None,
+        ocr_languages: Sequence[str] = (),
+        tessdata: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = str((folder or Path(tempfile.gettempdir())).resolve())
+        self._ocr_languages, self._tessdata = ocr_languages, tessdata
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._environment = dict(environment or {})
@@ -96,7 +102,7 @@ class KreuzbergParser:
 
     def _ask(self, path: Path, media: str) -> dict[str, Any]:
         child = self._living()
-        request = {"path": str(path.absolute()), "media_type": media, "cpu_s": int(2 * self._timeout_s) + 1}
+        request = {"path": str(path.absolute()), "media_type": media, "time_s": self._timeout_s}
         answer = child.exchange(request, self._timeout_s)
         if answer is None:
             self._child = None
@@ -112,7 +118,8 @@ class KreuzbergParser:
             child.dismiss()
             child = None
         if child is None:
-            child = self._child = Child.start(self._memory_bytes, self._folder, self._environment)
+            ocr = tesseract(self._ocr_languages, self._tessdata) if self._ocr_languages else None
+            child = self._child = Child.start(self._memory_bytes, self._folder, ocr, self._environment)
         return child
 
     def _death(self, child: Child) -> Exception:
@@ -134,6 +141,16 @@ class KreuzbergParser:
     def _too_much_memory(self) -> Permanent:
         size = f"{self._memory_bytes / 2**30:.2g} GiB" if self._memory_bytes >= 2**30 else f"{self._memory_bytes >> 20} MiB"
         return Permanent(f"it needs more than {size} of memory to read", remedy="split it, or raise the parser's memory limit")
+
+
+def open_parser(env: Env, environ: Mapping[str, str]) -> KreuzbergParser:
+    """As the contract says. The reading process starts with the first file."""
+    return KreuzbergParser(
+        timeout_s=env.parse_timeout_s,
+        memory_bytes=env.parse_memory_bytes,
+        ocr_languages=env.ocr_languages,
+        tessdata=environ.get("TESSDATA_PREFIX") or None,
+    )
 
 
 def _crashed(how: str) -> Permanent:

@@ -16,11 +16,13 @@ from typing import IO, Any
 
 from pilotis.adapters.kreuzberg.child import LENGTH
 from pilotis.adapters.kreuzberg.tables import MAX_CHARACTERS
+from pilotis.adapters.kreuzberg.tesseract import Tesseract
 from pilotis.errors import SetupError
 
 MAX_ANSWER_BYTES = 4 * MAX_CHARACTERS + (16 << 20)
 """What a text of the greatest length takes in UTF-8, and some room for the rest."""
 _START_S = 60.0
+_MODULE = "pilotis.adapters.kreuzberg.child"
 _REMEDY = (
     "run `pilotis doctor`; limits.parse_memory_mib must be 256 at least, and TMPDIR a folder with 16 MiB free that libraries "
     "may be loaded from (not mounted noexec)"
@@ -39,20 +41,13 @@ class Child:
     """It answered more than can be true."""
 
     @classmethod
-    def start(cls, memory_bytes: int, folder: str, environment: Mapping[str, str]) -> Child:
+    def start(cls, memory_bytes: int, folder: str, ocr: Tesseract | None, environment: Mapping[str, str]) -> Child:
         """Raises SetupError where it does not come up."""
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        seeing = [ocr.languages, ocr.folder] if ocr else ["", ""]
         with tempfile.TemporaryDirectory(prefix="pilotis-parser-", dir=folder, ignore_cleanup_errors=True) as scratch:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [
-                    sys.executable,
-                    "-m",
-                    "pilotis.adapters.kreuzberg.child",
-                    str(memory_bytes),
-                    str(os.getpid()),
-                    folder,
-                    scratch,
-                ],
+                [sys.executable, "-m", _MODULE, str(memory_bytes), str(os.getpid()), folder, scratch, *seeing],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -63,6 +58,8 @@ class Child:
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "LC_ALL": "C.UTF-8",
                     "TMPDIR": scratch,
+                    **({"TESSDATA_PREFIX": ocr.folder} if ocr else {}),
+                    "OMP_THREAD_LIMIT": "1",  # Tesseract's; it is slower with more
                     "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MiB of the address space that is limited
                     **environment,
                 },
@@ -71,7 +68,7 @@ class Child:
             hello = child._timed(_START_S, child._receive)
         if hello is None or hello.get("broken"):
             child.end()
-            last_words = child.last_words()[-300:].strip()
+            last_words = child.last_words().strip().rpartition("\n")[2][-300:]
             said = (hello and hello["broken"]) or last_words or "it ended without a word"
             raise SetupError(f"the parser process does not start: {said}", remedy=_REMEDY)
         child.unbounded = tuple(hello["unbounded"])
