@@ -38,6 +38,7 @@ _JUNK_TITLE = re.compile(
     re.IGNORECASE,
 )
 _RTF_CHARACTER = re.compile(r"\\'([0-9a-fA-F]{2})")
+_WARNINGS, _WARNING_CHARACTERS = 20, 400
 _MOSTLY_TAGS = 0.2
 """A Markdown file with a greater share of HTML tags is read as HTML."""
 _MARKER_FORMAT = f"\n\n{token_hex(8)}page{{page_num}}\n\n"
@@ -87,7 +88,7 @@ def read(path: Path, media_type: str, ocr: Ocr | None = None) -> dict[str, Any]:
         "text": text,
         "title": _title(reading.title, text if media_type not in _UNTITLED else ""),
         "page_starts": starts,
-        "warnings": reading.warnings,
+        "warnings": [clean(warning)[:_WARNING_CHARACTERS] for warning in reading.warnings[:_WARNINGS]],
     }
 
 

@@ -21,6 +21,7 @@ from pilotis.errors import SetupError
 
 MAX_ANSWER_BYTES = 4 * MAX_CHARACTERS + (16 << 20)
 """What a text of the greatest length takes in UTF-8, and some room for the rest."""
+_WARNING_CHARACTERS = 20_000
 _START_S = 60.0
 _MODULE = "pilotis.adapters.kreuzberg.child"
 _REMEDY = (
@@ -180,6 +181,7 @@ def _makes_sense(answer: dict[str, Any]) -> bool:
         and _are(parsed.get("page_starts"), int)
         and _are(parsed.get("warnings"), str)
         and len(parsed["text"]) <= MAX_CHARACTERS
+        and sum(map(len, parsed["warnings"])) <= _WARNING_CHARACTERS
         and parsed["page_starts"] == sorted(parsed["page_starts"])
         and all(0 <= start <= len(parsed["text"]) for start in parsed["page_starts"])
     )

@@ -111,7 +111,7 @@ def _decode_legacy(content: bytes, declared: str | None) -> tuple[str, list[str]
         declared = charset.WESTERN
     for encoding in (declared, charset.guess(content), charset.WESTERN, "iso-8859-1"):
         try:
-            if encoding and codecs.lookup(encoding).name != "utf-8":
+            if encoding and codecs.lookup(charset.codec_of(encoding)).name != "utf-8":
                 text = content.decode(charset.codec_of(encoding))
                 return text, [] if encoding == declared else [f"not UTF-8: read as {encoding.title()}"]
         except (LookupError, ValueError):

@@ -141,6 +141,7 @@ class PostgresDocuments:
             "title": parsed.title,
             "language": _main_language(cuts),
             "pages": len(parsed.page_starts) or None,
+            "warnings": Jsonb([_storable(warning) for warning in parsed.warnings]),
         }
         rows = [_draft(claim, parsed.title, cut) for cut in cuts]
         async with translated(), self._pool.connection() as connection, connection.transaction():
@@ -250,7 +251,8 @@ def _main_language(cuts: Iterable[Cut]) -> str | None:
 
 def _document(row: DictRow) -> Document:
     hidden = ("version", "next_try_at", "lease_until", "staged", "deaths")
-    return Document(**{name: value for name, value in row.items() if name not in hidden} | {"id": str(row["id"])})
+    seen = {name: value for name, value in row.items() if name not in hidden}
+    return Document(**seen | {"id": str(row["id"]), "warnings": tuple(row["warnings"])})
 
 
 def _storable(reason: str) -> str:
