@@ -128,3 +128,27 @@ def test_parts_that_overlap_are_a_bomb(tmp_path: Path) -> None:
 )
 def test_more_media_types(name: str, head: bytes, expected: str) -> None:
     assert media_type(name, head) == expected
+
+
+@pytest.mark.parametrize(
+    ("media", "inside"),
+    [
+        ("application/vnd.ms-excel", b"\x09\x08\x10\x00\x00\x06" + bytes(14) + b"\x2f\x00\x36\x00"),
+        ("application/vnd.ms-excel", b"\x09\x08\x10\x00\x00\x05" + bytes(14) + b"\x86\x00\x00\x00\x2f\x00\x36\x00"),
+        ("application/msword", b"\xec\xa5" + bytes(8) + b"\x00\x01"),
+        ("application/vnd.ms-powerpoint", "EncryptedSummary".encode("utf-16-le")),
+        (WORD, b""),
+    ],
+)
+def test_old_office_files_that_are_encrypted(tmp_path: Path, media: str, inside: bytes) -> None:
+    (tmp_path / "a").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + inside)
+    with pytest.raises(Unreadable, match="the document is encrypted"):
+        check_container(tmp_path / "a", media)
+
+
+def test_old_office_files_that_are_not(tmp_path: Path) -> None:
+    words = b"\xec\xa5" + bytes(10)
+    rows = b"\x09\x08\x10\x00\x00\x06" + bytes(14) + b"\xe1\x00\x02\x00"
+    (tmp_path / "a").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + words + bytes(500) + rows)
+    check_container(tmp_path / "a", "application/msword")
+    check_container(tmp_path / "a", "application/vnd.ms-excel")
