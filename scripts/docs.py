@@ -24,6 +24,7 @@ TABLES_OF_THEIR_OWN = frozenset(
         "infra",
         "perf",
         "limits",
+        "reading",
         "costs",
         "slo",
         "deploy",

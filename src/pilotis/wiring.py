@@ -191,7 +191,7 @@ async def open_deps(
             env, given.environ, meter, cache=model_cache(), batch=batch, asks=asks, embeds=embeds
         )
         _close(opened, *models_of.closing(models))
-        parser = kreuzberg.KreuzbergParser(timeout_s=env.parse_timeout_s, memory_bytes=env.parse_memory_bytes)
+        parser = kreuzberg.open_parser(env, given.environ)
         queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(database[0]), addresses.redis_url, namespace=name)
         money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)

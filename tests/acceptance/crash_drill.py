@@ -134,9 +134,9 @@ class Town:
         pids: list[int | None]
         match fault:
             case "workers":
-                pids = [*self._running("pilotis.tasks", ("ingest", "embed")[turn % 2])]
+                pids = [*self.running("pilotis.tasks", ("ingest", "embed")[turn % 2])]
             case "api":
-                pids = [*self._running("pilotis.api")]
+                pids = [*self.running("pilotis.api")]
             case "up":
                 pids = [self._up.pid if self._up else None]
             case "guardian":
@@ -161,7 +161,7 @@ class Town:
         with psycopg.connect(f"postgresql://pilotis@/pilotis?host={sockets}", connect_timeout=5) as connection:
             yield connection
 
-    def _running(self, *arguments: str) -> list[int]:
+    def running(self, *arguments: str) -> list[int]:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

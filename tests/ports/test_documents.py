@@ -338,6 +338,24 @@ async def test_title_language_and_pages_change_with_the_passages(store: Store) -
     assert (swapped.state, swapped.title, swapped.language, swapped.pages) == ("indexed", "La ville", "fr", 3)
 
 
+async def test_what_was_left_out_is_told_with_the_document(store: Store) -> None:
+    """Said once the content it belongs to can be found, and only of that."""
+    document, _ = await store.documents.register(new())
+    assert document.warnings == ()
+    said = ("no text layer on 3 of 40 pages (7, 8, 9); OCR is off", 'l\'été \\u00e9 "quoted"')
+    parsed = Parsed(text="Three pages said nothing.", title=None, warnings=said)
+    await store.documents.stage(await store.claimed(), parsed, cut(parsed, document_id=document.id))
+    assert (await store.documents.get("north", document.id)).warnings == ()
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
+    assert (await store.documents.get("north", document.id)).warnings == said
+    again, _ = await store.documents.register(new(text=NEW))
+    assert again.warnings == said
+    whole = Parsed(text="All pages said something.", title=None)
+    await store.documents.stage(await store.claimed(), whole, cut(whole, document_id=document.id))
+    await store.documents.publish(await store.embed(await store.documents.pending(100, lease_s=30)))
+    assert (await store.documents.get("north", document.id)).warnings == ()
+
+
 async def test_new_content_that_fails_leaves_the_old_one_found(store: Store) -> None:
     document = await store.index(new())
     await store.documents.register(new(text=NEW))

@@ -88,6 +88,7 @@ DOCUMENT = {
     "language": "en",
     "received_at": "2026-01-01T09:00:00Z",
     "indexed_at": "2026-01-01T09:00:01Z",
+    "warnings": ["no text layer on 3 of 40 pages (7, 8, 9); OCR is off"],
 }
 PROBLEM = {
     "type": "urn:pilotis:problem:invalid",

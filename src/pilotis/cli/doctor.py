@@ -107,6 +107,7 @@ def _contract(options: output.Options) -> Iterator[Check]:
     yield from _findings(plan, env)
     yield from _keys(given, env)
     folder = wiring.data_folder(given, plan, env)
+    yield _parser(given, env)
     yield _checked("data folder", lambda: _writable(folder))
     yield _disk(folder)
     yield from _servers(given, plan, env, folder)
@@ -119,6 +120,36 @@ def _findings(plan: Plan, env: Env) -> Iterator[Check]:
         if finding.env in {None, env.name} and finding.severity != "info":
             state: Literal["warning", "error"] = "error" if finding.severity == "error" else "warning"
             yield Check(name=f"contract: {finding.code}", state=state, found=finding.message, remedy=finding.remedy)
+
+
+def _parser(given: Settings, env: Env) -> Check:
+    """Whether files can be read at all, and what keeps a hostile one in."""
+    import asyncio
+
+    from pilotis.adapters.kreuzberg import open_parser
+
+    async def start() -> tuple[str, ...]:
+        parser = open_parser(env, given.environ)
+        try:
+            return await parser.unbounded()
+        finally:
+            await parser.close()
+
+    try:
+        unbounded = asyncio.run(start())
+    except PilotisError as error:
+        return Check(name="parser", state="error", found=error.message, remedy=error.remedy)
+    if unbounded:
+        return Check(
+            name="parser",
+            state="warning",
+            found=f"not bounded on this system: {', '.join(unbounded)}",
+            remedy="read strangers' files on Linux 5.13 or later, x86-64 or arm64, where containers may use seccomp and Landlock",
+        )
+    seen = f"OCR in {', '.join(env.ocr_languages)}" if env.ocr_languages else "OCR is off"
+    return Check(
+        name="parser", state="ok", found=f"{seen}; memory, time, files, network and processes are bounded by the kernel"
+    )
 
 
 def _keys(given: Settings, env: Env) -> Iterator[Check]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pilotis.ports import Deps, Document, State
 
 POLL_S = 0.2
+MOST_WARNED = 20
 TRIES = 4
 """How often a file is offered while database or disk have no room for it, and how many files in a row are given up so."""
 PATIENCE_S = 60.0
@@ -45,6 +46,8 @@ class Tally:
     finished: int = 0
     """How many were indexed already and did not change."""
     indexed: int = 0
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By name, of what was indexed by this call: what was left out or had to be guessed."""
     passages: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -53,6 +56,7 @@ class Tally:
             "indexed": self.indexed,
             **self.fates,
             "failed": [{"name": name, "reason": reason} for name, reason in sorted(self.failed)],
+            "warnings": [{"name": name, "warnings": list(said)} for name, said in sorted(self.warnings.items())],
             "skipped": self.skipped,
             "passages": self.passages,
             "seconds": round(time.monotonic() - self.began, 1),
@@ -225,6 +229,8 @@ async def collect(deps: Deps, tally: Tally, *, bu: str) -> None:
             tally.failed.append((name, document.error or "no reason was recorded"))
         else:
             tally.passages += document.passages
+            if document.warnings:
+                tally.warnings[name] = document.warnings
 
 
 def _report(tally: Tally, *, as_json: bool) -> None:
@@ -234,6 +240,11 @@ def _report(tally: Tally, *, as_json: bool) -> None:
         return
     if tally.failed:
         output.table(("failed", "why"), sorted(tally.failed))
+    if tally.warnings:
+        shown = sorted(tally.warnings.items())[:MOST_WARNED]
+        output.table(("indexed, but", "what to know"), [(name, "; ".join(said)) for name, said in shown])
+        if len(tally.warnings) > len(shown):
+            output.out().print(f"… and {len(tally.warnings) - len(shown)} more documents with warnings: see --json")
     fates = ", ".join(f"{count} {fate}" for fate, count in tally.fates.items())
     skipped = f", {tally.skipped} skipped (not documents)" if tally.skipped else ""
     output.out().print(

@@ -201,7 +201,16 @@ class Limits(Record):
 
     max_file_mib: Annotated[int, Field(ge=1, le=10_240)] = Field(default=100, description="Largest file taken in.")
     parse_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(default=60, description="Time to read one file.")
-    parse_memory_mib: Annotated[int, Field(ge=128, le=65_536)] = Field(default=1024, description="Memory to read one file.")
+    parse_memory_mib: Annotated[int, Field(ge=256, le=65_536)] = Field(default=1024, description="Memory to read one file.")
+
+
+class Reading(Record):
+    """`[reading]`: how files become text."""
+
+    ocr: bool = Field(default=False, description="Read scanned pages and images with Tesseract, whose data must be installed.")
+    ocr_languages: Annotated[tuple[Language, ...], BeforeValidator(listed), Field(min_length=1)] | None = Field(
+        default=None, description="Languages of the scans; those of the contract when left out."
+    )
 
 
 class Slo(Record):
@@ -261,6 +270,7 @@ class Contract(Record):
     perf: Perf = Field(default_factory=Perf, description="Sizes, token caps and deadlines.")
     limits: Limits = Field(default_factory=Limits, description="How much one document may take.")
     costs: Costs = Field(default_factory=Costs, description="What a request may cost, and at which prices.")
+    reading: Reading = Field(default_factory=Reading, description="How files become text.")
     slo: Slo = Field(default_factory=Slo, description="What counts as healthy.")
     deploy: Deploy = Field(default_factory=Deploy, description="How a release goes out.")
     envs: Annotated[Mapping[Name, EnvSection], Field(min_length=1)] = Field(

@@ -113,6 +113,8 @@ class Env:
     """A model without a price: refused, taken at its provider's dearest known price, or served and counted as unpriced."""
     on_meter_down: Literal["refuse", "serve"] = "refuse"
     """Where budgets cannot be kept because Redis is away: refuse what could cost something, or serve it and book it afterwards."""
+    ocr_languages: tuple[str, ...] = ()
+    """In which languages scans are read; none where OCR is off."""
     in_flight: int = 1000
     """Requests that a process serves at once; the next one is told to come back."""
     trusted_hops: int = 0
@@ -190,6 +192,7 @@ def resolve(contract: Contract, name: str) -> Env:
         max_file_bytes=contract.limits.max_file_mib << 20,
         parse_timeout_s=contract.limits.parse_timeout_s,
         parse_memory_bytes=contract.limits.parse_memory_mib << 20,
+        ocr_languages=(contract.reading.ocr_languages or contract.languages) if contract.reading.ocr else (),
         target_eur_per_1k=None,
         guardrail_eur_per_req=None,
     )

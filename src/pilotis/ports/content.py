@@ -42,6 +42,8 @@ class Document:
     language: str | None
     received_at: datetime
     indexed_at: datetime | None
+    warnings: tuple[str, ...] = ()
+    """What was left out or had to be guessed when it was read, such as pages without text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

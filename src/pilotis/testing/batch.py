@@ -68,7 +68,14 @@ class MemoryDocuments:
         if (old.sha256, old.metadata) == (document.sha256, document.metadata) and old.state != "failed":
             return old, False
         fresh = _received(document)
-        kept = {"id": old.id, "passages": old.passages, "title": old.title, "language": old.language, "pages": old.pages}
+        kept = {
+            "id": old.id,
+            "passages": old.passages,
+            "title": old.title,
+            "language": old.language,
+            "pages": old.pages,
+            "warnings": old.warnings,
+        }
         row.document = replace(fresh, **kept, indexed_at=old.indexed_at)  # type: ignore[arg-type]
         row.version += 1
         row.deaths, row.staged = 0, {}
@@ -174,7 +181,12 @@ class MemoryDocuments:
             sizes[cut.language] += len(cut.text)
         language = sizes.most_common(1)[0][0] if sizes else None
         row.set(state="embedding", error=None)
-        row.staged = {"title": parsed.title, "language": language, "pages": len(parsed.page_starts) or None}
+        row.staged = {
+            "title": parsed.title,
+            "language": language,
+            "pages": len(parsed.page_starts) or None,
+            "warnings": parsed.warnings,
+        }
         row.lease_until = 0.0
 
     async def fail(self, document_id: str, version: int, error: str, *, retry_in_s: float | None = None) -> None:

@@ -100,6 +100,15 @@ def test_the_doctor_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     run("doctor", cwd=tmp_path / ".", code=1)
 
 
+def test_what_was_left_out_of_a_file_is_said(tmp_path: Path) -> None:
+    page = '<html xmlns:x="y"><body><p>Bridges close on Monday.</p></body></html>'
+    (tmp_path / "old.html").write_bytes(page.replace("Bridges", "L\u2019\u00e9t\u00e9 bridges").encode("cp1252"))
+    (tmp_path / "new.md").write_text("Ferries run at night.")
+    summary = json.loads(run("ingest", "old.html", "new.md", "--data", "data", "--json", cwd=tmp_path).stdout)
+    assert summary["indexed"] == 2
+    assert summary["warnings"] == [{"name": "old.html", "warnings": ["not UTF-8: read as Windows-1252"]}]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with socket.socket() as probe:

@@ -1,72 +1,80 @@
-"""The process that reads files, bounded by the kernel: `python -m pilotis.adapters.kreuzberg.child MEMORY_BYTES PARENT_PID`.
+"""The process that reads files, fenced in by the kernel: `python -m pilotis.adapters.kreuzberg.child MEMORY_BYTES PARENT_PID FOLDER SCRATCH LANGUAGES TESSDATA`.
 
-It speaks on its pipes in frames: eight bytes of length (big endian), then a JSON object. First it says hello; then each request
-`{"path", "media_type", "cpu_s"}` gets one answer, `{"parsed": {...}, "rss": bytes}` or `{"reason", "remedy", "rss"}`.
+It speaks on its pipes in frames: eight bytes of length (big endian), then a JSON object. First it says hello, with what the kernel
+here does not bound, or what keeps it from reading; then each request `{"path", "media_type", "time_s"}` gets one answer:
+`{"parsed": {...}, "rss": bytes}`, `{"reason", "remedy", "rss"}`, `{"memory": true, "rss"}` or `{"crash": what, "rss"}`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+import errno
+import importlib.util
 import json
 import os
 import resource
-import signal
+import shutil
 import struct
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pilotis
+from pilotis.adapters.kreuzberg import fence
+from pilotis.adapters.kreuzberg.unreadable import Unreadable
+
+_SEEING = 0.75
+"""The share of a file's time after which OCR begins no other page: what was read until then is kept."""
 LENGTH = struct.Struct(">Q")
-_PR_SET_PDEATHSIG = 1
-_STDERR_BYTES = 1 << 20
-_FILES = 64
+
+
+_SMALLEST_PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Count 1/Kids[3 0 R]>>endobj "
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj trailer<</Root 1 0 R>>"
+)
 
 
 def main() -> None:
-    memory, parent = int(sys.argv[1]), int(sys.argv[2])
-    _bound(memory, parent)
+    memory, parent, folder, scratch, languages, tessdata = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:7]
+    readable = [folder, str(Path(pilotis.__file__).parent), *_place_of("kreuzberg"), *([tessdata] if tessdata else [])]
+    unbounded = fence.enclose(memory_bytes=memory, parent=parent, readable=readable, scratch=scratch)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land between two frames
-    from pilotis.adapters.kreuzberg import formats
-    from pilotis.adapters.kreuzberg.unreadable import Unreadable
+    from pilotis.adapters.kreuzberg import formats, ocr
 
-    _send(answers, {"hello": os.getpid()})
+    # kreuzberg unpacks its PDF library below TMPDIR when it meets the first PDF, and may not write any more then. Left to itself
+    # it takes a path that everybody can guess, and loads whatever lies there.
+    broken = formats.unready(_SMALLEST_PDF) or (languages and ocr.unready())
+    shutil.rmtree(scratch, ignore_errors=True)
+    unbounded += fence.seal()
+    _send(answers, {"hello": os.getpid(), "unbounded": unbounded, "broken": broken})
     while (request := _receive(requests)) is not None:
-        _renew_cpu(int(request["cpu_s"]))
-        try:
-            answer: dict[str, Any] = {"parsed": formats.read(Path(request["path"]), request["media_type"])}
-        except Unreadable as error:
-            answer = {"reason": error.reason, "remedy": error.remedy}
-        except MemoryError:
-            answer = {"memory": True}
-        except OSError as error:
-            answer = {"reason": f"the file cannot be read: {error.strerror or error}", "remedy": "check its permissions"}
-        except RecursionError:
-            answer = {"reason": "it is nested too deeply", "remedy": "flatten it"}
-        _send(answers, answer | {"rss": _rss()})
+        fence.renew_cpu(int(2 * request["time_s"]) + 1)
+        seen = ocr.Ocr(languages=languages, ends=time.monotonic() + _SEEING * request["time_s"]) if languages else None
+        _send(answers, _answer(partial(formats.read, Path(request["path"]), request["media_type"], seen)) | {"rss": _rss()})
 
 
-def _bound(memory: int, parent: int) -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, _STDERR_BYTES),
-        (resource.RLIMIT_NOFILE, _FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):  # a stricter limit is already set, or the system has none of this kind
-            resource.setrlimit(limit, (value, value))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit(0)
+def _place_of(package: str) -> list[str]:
+    """The folder it is installed in, beside which its libraries lie."""
+    found = importlib.util.find_spec(package)
+    return [str(Path(place).parent) for place in (found.submodule_search_locations if found else None) or ()]
 
 
-def _renew_cpu(seconds: int) -> None:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds + 1, hard))
+def _answer(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return {"parsed": read()}
+    except Unreadable as error:
+        return {"reason": error.reason, "remedy": error.remedy}
+    except (MemoryError, OSError) as error:
+        if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+            return {"memory": True}
+        return {"reason": f"the file cannot be read: {error.strerror or error}", "remedy": "check its permissions"}
+    except RecursionError:
+        return {"reason": "it is nested too deeply", "remedy": "flatten it"}
+    except BaseException as error:  # a bug of a reader's, met by one file, and Rust's panics, which are no Exception
+        return {"crash": f"{type(error).__name__}: {error}"[:2000]}
 
 
 def _rss() -> int:

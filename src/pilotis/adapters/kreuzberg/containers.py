@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +16,9 @@ MAX_RATIO = 150
 MAX_HARMLESS_BYTES = 32 * 1024 * 1024
 MAX_MEMBERS = 20_000
 _ENCRYPTED = 0x1
+_OLE_BYTES, _SECTOR = 32 << 20, 512
+_SHEET_PASSWORD = re.compile(rb"\x09\x08\x10\x00\x00[\x05\x06].{14}(?:\x86\x00\x00\x00)?\x2f\x00", re.DOTALL)
+"""A workbook's first record, then FILEPASS ([MS-XLS] 2.4.117), which only encrypted ones have."""
 
 
 def check_container(path: Path, media_type: str) -> None:
@@ -42,6 +46,8 @@ def _check_zip(path: Path) -> None:
         ) from error
     if any(member.flag_bits & _ENCRYPTED for member in members):
         raise Unreadable("the file is protected by a password", "remove the password and send it again")
+    if sum(member.compress_size for member in members) > path.stat().st_size:
+        raise Unreadable("its parts lie over one another (a zip bomb?)", "save it again with its own application")
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
     if (
@@ -88,8 +94,21 @@ def _unpacks_to_more(packed: bytes, declared: int) -> bool:
 
 
 def _check_ole(path: Path, media_type: str) -> None:
-    """Raise Unreadable for an encrypted office document: an OLE container under an Open XML name."""
+    """Raise Unreadable for an encrypted office document: an OLE container under an Open XML name, or one that says so inside."""
     with path.open("rb") as file:
-        content = file.read(1 << 20)
-    if "EncryptedPackage".encode("utf-16-le") in content or "openxmlformats" in media_type:
+        content = file.read(_OLE_BYTES)
+    if (
+        "openxmlformats" in media_type
+        or any(name.encode("utf-16-le") in content for name in ("EncryptedPackage", "EncryptedSummary"))
+        or _SHEET_PASSWORD.search(content)
+        or (media_type == "application/msword" and _word_is_encrypted(content))
+    ):
         raise Unreadable("the document is encrypted", "remove the password and send it again")
+
+
+def _word_is_encrypted(content: bytes) -> bool:
+    """By the flag fEncrypted of the file information block ([MS-DOC] 2.5.2), which begins a sector."""
+    return any(
+        content[start : start + 2] == b"\xec\xa5" and content[start + 11 : start + 12] and content[start + 11] & 1
+        for start in range(_SECTOR, len(content), _SECTOR)
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -14,9 +13,13 @@ import kreuzberg
 
 from pilotis.adapters.kreuzberg import media
 from pilotis.adapters.kreuzberg.containers import check_container
-from pilotis.adapters.kreuzberg.mail import mail_text
+from pilotis.adapters.kreuzberg.mail import attachments_left_out, mail_text
+from pilotis.adapters.kreuzberg.ocr import READABLE, Ocr, image_text
+from pilotis.adapters.kreuzberg.office import aside, left_out
 from pilotis.adapters.kreuzberg.pages import page_starts
 from pilotis.adapters.kreuzberg.pdf import pdf_pages
+from pilotis.adapters.kreuzberg.rtf import with_unicode_escapes
+from pilotis.adapters.kreuzberg.scans import SWITCH, Reading, complete, no_text
 from pilotis.adapters.kreuzberg.tables import MAX_CHARACTERS, csv_text, json_lines_text, json_text, rows_text
 from pilotis.adapters.kreuzberg.text import clean, decode, split_front_matter, tag_share, unescape, without_unseen_elements
 from pilotis.adapters.kreuzberg.unreadable import Unreadable
@@ -27,52 +30,56 @@ _HTML_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,2000}?)</title", re.IGNORECASE
 _HTML_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([\w-]{2,40})", re.IGNORECASE)
 _PERMALINK = re.compile(r"\[(?:¶|#|🔗|§|)\]\([^()\s]{0,300}(?: \"[^\"\n]{0,200}\")?\)")
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.{0,300})$", re.MULTILINE)
+_IMAGE = re.compile(r"!\[[^\[\]\n]{0,500}\]\([^()\n]{0,2000}\)")
+_INNER_IMAGE = re.compile(r"!\[([^\[\]\n]{0,500})\]\((?!https?:)[^()\n]{0,2000}\)")
 _JUNK_TITLE = re.compile(
     r"\W*(?:untitled|unnamed|anonymous|sans titre|document|binder|microsoft word\b.*|powerpoint presentation|pr[ée]sentation powerpoint)?"
     r"[\W\d]*|.*\.(?:pdf|docx?|odt|rtf|pptx?|indd|qxd)",
     re.IGNORECASE,
 )
 _RTF_CHARACTER = re.compile(r"\\'([0-9a-fA-F]{2})")
+_WARNINGS, _WARNING_CHARACTERS = 20, 400
 _MOSTLY_TAGS = 0.2
 """A Markdown file with a greater share of HTML tags is read as HTML."""
 _MARKER_FORMAT = f"\n\n{token_hex(8)}page{{page_num}}\n\n"
 """Slides have no texts of their own in kreuzberg's result, only marks between them: one that no file can hold."""
 _MARKER = re.compile(_MARKER_FORMAT.strip().format(page_num=r"\d+"))
+_DAMAGE = (
+    (re.compile(r"deflate|CRC|checksum|inflate", re.IGNORECASE), "its compressed content is broken"),
+    (re.compile(r"XML|tag not closed|unexpected end tag", re.IGNORECASE), "its XML is not well-formed"),
+    (re.compile(r"unexpected end|end of file|EOF|truncated|failed to fill", re.IGNORECASE), "it ends too early"),
+    (re.compile(r"not found in archive|missing", re.IGNORECASE), "a part of it is missing"),
+)
+_PLACE = re.compile(r"['\"]?/[\w./-]{2,}['\"]?")
+_A4 = (595.0, 842.0)
+_PACKED = frozenset({"application/x-tar", "application/x-bzip2", "application/x-xz", "application/zstd"})
 _ENCRYPTED = re.compile(r"password|encrypt", re.IGNORECASE)
 
 
-@dataclass(slots=True, kw_only=True)
-class Reading:
-    """What a reader found. The text is not cleaned yet, so pages come as their own texts."""
-
-    text: str
-    title: str | None = None
-    pages: Sequence[str] = ()
-    joined: bool = False
-    """The pages are the text, and `text` is empty."""
-    warnings: list[str] = field(default_factory=list)
-
-
-def read(path: Path, media_type: str) -> dict[str, Any]:
-    """The fields of `rag.passage.Parsed`.
+def read(path: Path, media_type: str, ocr: Ocr | None = None) -> dict[str, Any]:
+    """The fields of `rag.passage.Parsed`. Without `ocr` images say nothing.
 
     Raises:
         Unreadable: with the reason and what to do about it.
     """
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty (0 bytes)", "send the file again")
-    reader = _READERS.get(media_type) or (_opened if media_type in _KREUZBERG else None)
-    if reader is None:
-        raise _unsupported(media_type)
-    reading = reader(path, media_type)
+    if ocr is not None and media_type in READABLE.values():
+        reading = _image(path, media_type, ocr)
+    else:
+        reader = _READERS.get(media_type) or (_opened if media_type in _KREUZBERG else None)
+        if reader is None:
+            raise _unsupported(media_type)
+        reading = reader(path, media_type)
+        complete(reading, path, ocr)
     pages = [clean(page) for page in reading.pages]
     text, starts = _join(pages) if reading.joined else (clean(reading.text), ())
     if len(text) > MAX_CHARACTERS:
         raise Unreadable(
             f"it holds more than {MAX_CHARACTERS / 1e6:.0f} million characters of text", "split it into several files"
         )
-    if not any(character.isalnum() for character in text):
-        raise _no_text(media_type, len(reading.pages))
+    if not any(character.isalnum() for character in _IMAGE.sub(" ", text)):
+        raise no_text(media_type, reading, ocr)
     if pages and not starts:
         starts = page_starts(text, pages) or ()
         if not starts:
@@ -81,8 +88,17 @@ def read(path: Path, media_type: str) -> dict[str, Any]:
         "text": text,
         "title": _title(reading.title, text if media_type not in _UNTITLED else ""),
         "page_starts": starts,
-        "warnings": reading.warnings,
+        "warnings": [clean(warning)[:_WARNING_CHARACTERS] for warning in reading.warnings[:_WARNINGS]],
     }
+
+
+def unready(pdf: bytes) -> str:
+    """Load what is loaded late by reading `pdf`; what went wrong, or ""."""
+    try:
+        kreuzberg.extract_bytes_sync(pdf, "application/pdf", _config("application/pdf"))
+    except kreuzberg.KreuzbergError as error:
+        return " ".join(str(error).split())[:500]
+    return ""
 
 
 def _plain(path: Path, media_type: str) -> Reading:
@@ -149,26 +165,65 @@ def _sheet(path: Path, media_type: str) -> Reading:
 def _opened(path: Path, media_type: str) -> Reading:
     result = _extract(path, media_type)
     pages = [str(page["content"]) for page in result.pages or []]
-    warnings = [str(getattr(warning, "message", warning)) for warning in result.processing_warnings or []]
-    title = result.metadata.get("title") or (result.metadata.get("subject") if "outlook" in media_type else None)
-    return Reading(text=unescape(result.content), title=title, pages=pages, warnings=warnings)
+    title = result.metadata.get("title")
+    # Inside the file the address of an image leads nowhere.
+    text = _INNER_IMAGE.sub(r"\1", unescape(result.content)) if media_type in _ZIPS else unescape(result.content)
+    images, warnings = left_out(path) if media_type in _ZIPS else (0, [])
+    return Reading(text=text, title=title, pages=pages, images=max(images, "![" in result.content), warnings=warnings)
+
+
+def _word(path: Path, media_type: str) -> Reading:
+    reading = _opened(path, media_type)
+    if not any(map(str.isalnum, reading.text)):
+        reading.text, reading.pages = aside(path, _html_text), []
+    return reading
+
+
+def _outlook(path: Path, media_type: str) -> Reading:
+    result = _extract(path, media_type)
+    warnings = attachments_left_out([str(name) for name in result.metadata.get("attachments") or []])
+    return Reading(text=unescape(result.content), title=result.metadata.get("subject"), warnings=warnings)
+
+
+def _rtf(path: Path, media_type: str) -> Reading:
+    try:
+        result = kreuzberg.extract_bytes_sync(with_unicode_escapes(path.read_bytes()), media_type, _config(media_type))
+    except kreuzberg.KreuzbergError as error:
+        raise _translated(error, media_type) from error
+    return Reading(text=unescape(result.content), title=result.metadata.get("title"))
 
 
 def _pdf(path: Path, media_type: str) -> Reading:
     result = _extract(path, media_type)
     pages = [str(page["content"]) for page in result.pages or []]
     reading = Reading(text="", title=result.metadata.get("title"), pages=pdf_pages(pages, result.content), joined=True)
-    _warn_of_blank_pages(pages, reading.warnings)
+    sizes = [page.get("dimensions") or _A4 for page in (result.metadata.get("pages") or {}).get("pages") or []]
+    reading.blank = {
+        index: sizes[index] if index < len(sizes) else _A4
+        for index, page in enumerate(pages)
+        if not any(map(str.isalnum, page))
+    }
+    if b"/EmbeddedFile" in path.read_bytes():
+        reading.warnings.append("its attachments were not read: ingest what matters as files")
     return reading
+
+
+def _image(path: Path, media_type: str, ocr: Ocr) -> Reading:
+    try:
+        return Reading(text=image_text(path.read_bytes(), media_type, ocr), warnings=["read by OCR"])
+    except kreuzberg.KreuzbergError as error:
+        raise Unreadable("the file is damaged: it is no image that can be shown", "send an intact copy") from error
 
 
 def _slides(path: Path, media_type: str) -> Reading:
     result = _extract(path, media_type)
     before, *pages = _MARKER.split(result.content)
     if not pages:
-        return Reading(text=unescape(result.content), title=result.metadata.get("title"))
+        pages = [""]
     pages[0] = before + pages[0]
-    return Reading(text="", title=result.metadata.get("title"), pages=[unescape(page) for page in pages], joined=True)
+    shown = [_INNER_IMAGE.sub(r"\1", unescape(page)) for page in pages]
+    images, warnings = left_out(path)
+    return Reading(text="", title=result.metadata.get("title"), pages=shown, joined=True, images=images, warnings=warnings)
 
 
 def _extract(path: Path, media_type: str) -> kreuzberg.ExtractionResult:
@@ -189,8 +244,8 @@ def _html_text(content: bytes) -> str:
 
 
 def _config(media_type: str) -> kreuzberg.ExtractionConfig:
-    """No OCR, no cache, no models, one thread: nothing that reaches beyond this file."""
-    return kreuzberg.ExtractionConfig(  # type: ignore[call-arg,unused-ignore]  # its stubs do not know disable_ocr
+    """No OCR, no cache, no models, one thread: nothing that reaches beyond this file. Files inside files stay closed."""
+    config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg,unused-ignore]  # its stubs do not know disable_ocr
         output_format="markdown",
         disable_ocr=True,
         use_cache=False,
@@ -203,6 +258,8 @@ def _config(media_type: str) -> kreuzberg.ExtractionConfig:
             "preprocessing": {"enabled": True, "preset": "aggressive", "remove_navigation": True, "remove_forms": True}
         },
     )
+    config.max_archive_depth = 0
+    return config
 
 
 def _translated(error: kreuzberg.KreuzbergError, media_type: str) -> Unreadable:
@@ -217,33 +274,20 @@ def _translated(error: kreuzberg.KreuzbergError, media_type: str) -> Unreadable:
         return Unreadable("the file is damaged: it is not a valid PDF", "send an intact copy")
     if "nsupported" in message and "ormat" in message:
         return _unsupported(media_type)
-    return Unreadable(f"the file is damaged: {detail}", "send an intact copy")
+    damage = next((words for sign, words in _DAMAGE if sign.search(message)), _PLACE.sub("", detail))
+    return Unreadable(f"the file is damaged: {damage}", "send an intact copy")
 
 
 def _unsupported(media_type: str) -> Unreadable:
     if media_type.startswith("image/"):
-        return Unreadable(f"an image ({media_type}): OCR is off", "send a document with text")
-    if media_type in {"application/zip", "application/gzip", "application/x-7z-compressed", "application/vnd.rar"}:
+        return Unreadable(f"an image ({media_type}): OCR is off", f"{SWITCH}, or send a document with text")
+    if media_type in {"application/zip", "application/gzip", "application/x-7z-compressed", "application/vnd.rar", *_PACKED}:
         return Unreadable(f"an archive ({media_type})", "unpack it and send the files")
     if media_type == media.BINARY:
         return Unreadable("binary data, not text", "send the original document, with the extension of its format")
     if media_type == "application/x-ole-storage":
         return Unreadable("an old Office container of an unknown kind", "send it with its extension (.doc, .xls, .ppt, .msg)")
     return Unreadable(f"the format {media_type} is not supported", "convert it to PDF, Word, HTML or text")
-
-
-def _no_text(media_type: str, pages: int) -> Unreadable:
-    if media_type == "application/pdf":
-        count = f"{pages} page{'s' if pages != 1 else ''}, " if pages else ""
-        return Unreadable(f"the PDF has no text layer ({count}probably scanned); OCR is off", "run OCR on it and send it again")
-    return Unreadable("there is no text in it", "check that it is the right file")
-
-
-def _warn_of_blank_pages(pages: Sequence[str], warnings: list[str]) -> None:
-    blank = [str(number) for number, page in enumerate(pages, 1) if not any(map(str.isalnum, page))]
-    if blank:
-        shown = ", ".join(blank[:10]) + (f" and {len(blank) - 10} more" if len(blank) > 10 else "")
-        warnings.append(f"no text layer on {len(blank)} of {len(pages)} pages ({shown}); OCR is off")
 
 
 def _join(pages: Sequence[str]) -> tuple[str, tuple[int, ...]]:
@@ -284,6 +328,9 @@ _READERS: dict[str, Callable[[Path, str], Reading]] = {
     "message/rfc822": _mail,
     "application/pdf": _pdf,
     media.SLIDES: _slides,
+    media.WORD: _word,
+    "application/rtf": _rtf,
+    "application/vnd.ms-outlook": _outlook,
     **dict.fromkeys(_SHEETS, _sheet),
 }
 _UNTITLED = {"application/json", "application/x-ndjson", "text/csv", media.SOURCE} | _SHEETS
@@ -295,6 +342,7 @@ _PAGED = {
     "application/vnd.ms-powerpoint",
     "application/vnd.oasis.opendocument.presentation",
 }
+_ZIPS = {media.WORD, media.EPUB, "application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.presentation"}
 _KREUZBERG = _PAGED | {
     media.EPUB, "application/msword", "application/rtf", "application/xml", "application/vnd.ms-outlook", "application/x-ipynb+json",
     "application/vnd.oasis.opendocument.text", "text/x-rst", "text/x-org", "application/x-latex", "application/x-fictionbook+xml",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.errors import MessageError
 from email.message import EmailMessage
 
 from pilotis.adapters.kreuzberg.unreadable import Unreadable
 
 _FIELDS = ("From", "To", "Cc", "Date")
+_SHOWN = 5
 
 
 def mail_text(content: bytes, html_text: Callable[[bytes], str]) -> tuple[str, str | None, list[str]]:
@@ -29,8 +30,18 @@ def mail_text(content: bytes, html_text: Callable[[bytes], str]) -> tuple[str, s
     if attached:
         lines.append("Attachments: " + ", ".join(attached))
     head = [f"# {subject}"] if subject else []
-    warnings = [f"{len(attached)} attachments were not read: ingest them as files"] if attached else []
+    warnings = attachments_left_out(attached)
     return "\n\n".join(filter(None, [*head, "\n".join(f"- {line}" for line in lines), body.strip()])), subject or None, warnings
+
+
+def attachments_left_out(names: Sequence[str]) -> list[str]:
+    """The warning that names them, where there are any."""
+    if not names:
+        return []
+    shown = ", ".join(" ".join(name.split())[:60] for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    what = "1 attachment was" if len(names) == 1 else f"{len(names)} attachments were"
+    return [f"{what} not read ({shown}{more}): ingest what matters as files"]
 
 
 def _field(message: EmailMessage, name: str) -> str:

@@ -71,7 +71,7 @@ def looks_like_text(head: bytes) -> bool:
     if looks_like_utf16(head):
         return True
     controls = len(head) - len(head.translate(None, _CONTROLS))
-    return controls <= max(2, len(head) // 100)
+    return controls <= max(4, len(head) // 100)
 
 
 def looks_like_utf16(head: bytes) -> bool:
@@ -91,7 +91,8 @@ def _binary(head: bytes, by_name: str | None) -> str | None:
         return "video/mp4"
     if head.startswith(b"RIFF"):
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12], "video/x-msvideo")
-    found = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+    tar = "application/x-tar" if head[257:262] == b"ustar" else None
+    found = next((name for magic, name in _MAGIC if head.startswith(magic)), tar)
     return None if found in {"image/bmp", "application/x-executable"} and looks_like_text(head) else found
 
 

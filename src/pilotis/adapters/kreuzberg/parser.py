@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
+import logging
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from pilotis.adapters.kreuzberg.child import LENGTH
 from pilotis.adapters.kreuzberg.media import BINARY, HEAD_BYTES, media_type
-from pilotis.errors import Permanent, SetupError, Transient
+from pilotis.adapters.kreuzberg.process import Child
+from pilotis.adapters.kreuzberg.tesseract import tesseract
+from pilotis.derive.plan import Env
+from pilotis.errors import Permanent, Transient
 from pilotis.rag.passage import Parsed
 
-_START_S = 60.0
-_MAX_ANSWER_BYTES = 1 << 29
+log = logging.getLogger(__name__)
+
 _RECYCLE_FILES = 500
 _RECYCLE_RSS_BYTES = 384 * 1024 * 1024
 _MEMORY_SIGNS = ("memory allocation", "out of memory", "MemoryError", "Cannot allocate memory", "bad_alloc")
+_ANEW = "save it again with its own application"
 _GENERIC = frozenset({"", BINARY, "text/plain", "application/x-www-form-urlencoded", "binary/octet-stream"})
 
 
@@ -34,16 +31,27 @@ class KreuzbergParser:
     """Reads files in a child process; implements `ports.Parser`.
 
     `timeout_s` bounds one file's wall-clock time (and, doubled, its processor time), `memory_bytes` the child's address space.
-    `environment` is all the environment the child gets: hostile files are read where no secret is. Calls wait for one another.
+    Files must lie under `folder` (that of temporary files): the child may read nothing else. `environment` is all the environment
+    the child gets: hostile files are read where no secret is. With `ocr_languages` (ISO 639-1) images are read too, where
+    Tesseract's data for them is installed or lies in `tessdata`. Calls wait for one another.
     """
 
     def __init__(
-        self, *, timeout_s: float = 60.0, memory_bytes: int = 1 << 30, environment: Mapping[str, str] | None = None
+        self,
+        *,
+        timeout_s: float = 60.0,
+        memory_bytes: int = 1 << 30,
+        folder: Path | None = None,
+        ocr_languages: Sequence[str] = (),
+        tessdata: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._folder = str((folder or Path(tempfile.gettempdir())).resolve())
+        self._ocr_languages, self._tessdata = ocr_languages, tessdata
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._environment = dict(environment or {})
-        self._child: _Child | None = None
+        self._child: Child | None = None
         # The kernel ties the child's life to the thread that started it, so one thread of our own does all the talking.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
 
@@ -62,6 +70,10 @@ class KreuzbergParser:
             if not running.cancel() and self._child is not None:
                 self._child.kill()
             raise
+
+    async def unbounded(self) -> tuple[str, ...]:
+        """Start the reading process; what the kernel of this machine does not bound, in words. Raises SetupError."""
+        return (await asyncio.wrap_future(self._thread.submit(self._living))).unbounded
 
     async def close(self) -> None:
         """End the child; a file being read fails. Safe to call twice."""
@@ -84,26 +96,33 @@ class KreuzbergParser:
             )
         if answer.get("memory"):
             raise self._too_much_memory()
+        if "crash" in answer:
+            raise _crashed(answer["crash"])
         raise Permanent(answer["reason"], remedy=answer.get("remedy", ""))
 
     def _ask(self, path: Path, media: str) -> dict[str, Any]:
+        child = self._living()
+        request = {"path": str(path.absolute()), "media_type": media, "time_s": self._timeout_s}
+        answer = child.exchange(request, self._timeout_s)
+        if answer is None:
+            self._child = None
+            raise self._death(child)
+        if answer.get("memory") or "crash" in answer or child.files >= _RECYCLE_FILES or answer["rss"] > _RECYCLE_RSS_BYTES:
+            self._child = None
+            child.dismiss()
+        return answer
+
+    def _living(self) -> Child:
         child = self._child
         if child is not None and not child.alive():
             child.dismiss()
             child = None
         if child is None:
-            child = self._child = _Child.start(self._memory_bytes, self._environment)
-        request = {"path": str(path.absolute()), "media_type": media, "cpu_s": int(2 * self._timeout_s) + 1}
-        answer = child.exchange(request, self._timeout_s)
-        if answer is None:
-            self._child = None
-            raise self._death(child)
-        if answer.get("memory") or child.files >= _RECYCLE_FILES or answer["rss"] > _RECYCLE_RSS_BYTES:
-            self._child = None
-            child.dismiss()
-        return answer
+            ocr = tesseract(self._ocr_languages, self._tessdata) if self._ocr_languages else None
+            child = self._child = Child.start(self._memory_bytes, self._folder, ocr, self._environment)
+        return child
 
-    def _death(self, child: _Child) -> Exception:
+    def _death(self, child: Child) -> Exception:
         code = child.end()
         last_words = child.last_words()
         if child.timed_out or code == -signal.SIGXCPU:
@@ -112,16 +131,31 @@ class KreuzbergParser:
             )
         if any(sign in last_words for sign in _MEMORY_SIGNS):
             return self._too_much_memory()
+        if child.babbled:
+            return Permanent("reading it gave more than any document holds: it is damaged or hostile", remedy=_ANEW)
         if code == -signal.SIGKILL:
             return Transient("the reading process was killed from outside")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return Permanent(
-            f"reading it crashed the parser ({name}): it is damaged or hostile", remedy="save it again with its own application"
-        )
+        return _crashed(name)
 
     def _too_much_memory(self) -> Permanent:
         size = f"{self._memory_bytes / 2**30:.2g} GiB" if self._memory_bytes >= 2**30 else f"{self._memory_bytes >> 20} MiB"
         return Permanent(f"it needs more than {size} of memory to read", remedy="split it, or raise the parser's memory limit")
+
+
+def open_parser(env: Env, environ: Mapping[str, str]) -> KreuzbergParser:
+    """As the contract says. The reading process starts with the first file."""
+    return KreuzbergParser(
+        timeout_s=env.parse_timeout_s,
+        memory_bytes=env.parse_memory_bytes,
+        ocr_languages=env.ocr_languages,
+        tessdata=environ.get("TESSDATA_PREFIX") or None,
+    )
+
+
+def _crashed(how: str) -> Permanent:
+    log.warning("a file crashed its reader: %s", how)
+    return Permanent("it is damaged or hostile, and crashed its reader", remedy=_ANEW)
 
 
 def _settled(path: Path, name: str, given: str) -> str:
@@ -135,113 +169,3 @@ def _settled(path: Path, name: str, given: str) -> str:
         ) from error
     plain = given.split(";", 1)[0].strip().lower()
     return plain if found == "text/plain" and plain not in _GENERIC and plain.startswith(("text/", "message/")) else found
-
-
-@dataclass(slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    stderr: IO[bytes]
-    files: int = 0
-    timed_out: bool = False
-
-    @classmethod
-    def start(cls, memory_bytes: int, environment: Mapping[str, str]) -> _Child:
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "pilotis.adapters.kreuzberg.child", str(memory_bytes), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd="/",
-            start_new_session=True,
-            env={
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "LC_ALL": "C.UTF-8",
-                "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MiB of the address space that is limited
-                **environment,
-            },
-        )
-        child = cls(process, stderr)
-        if child._timed(_START_S, child._receive) is None:
-            child.end()
-            raise SetupError(
-                f"the parser process does not start: {child.last_words()[-300:] or 'it ended without a word'}",
-                remedy="run `pilotis doctor`; under 256 MiB the parser's memory limit is too small",
-            )
-        return child
-
-    def exchange(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        """The answer, or None where the child died or was killed for its time."""
-        self.files += 1
-        body = json.dumps(request).encode()
-
-        def talk() -> dict[str, Any] | None:
-            self._requests.write(LENGTH.pack(len(body)) + body)
-            self._requests.flush()
-            return self._receive()
-
-        return self._timed(timeout_s, talk)
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        """From any thread."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-
-    def end(self) -> int:
-        """Kill, wait, close the pipes; the exit code."""
-        self.kill()
-        code = self.process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self._requests.close()
-        self._answers.close()
-        return code
-
-    def dismiss(self) -> None:
-        self.end()
-        self.stderr.close()
-
-    def last_words(self) -> str:
-        if self.stderr.closed:
-            return ""
-        with self.stderr:
-            self.stderr.seek(max(0, os.fstat(self.stderr.fileno()).st_size - 4000))
-            return self.stderr.read().decode("utf-8", "replace")
-
-    @property
-    def _requests(self) -> IO[bytes]:
-        assert self.process.stdin is not None
-        return self.process.stdin
-
-    @property
-    def _answers(self) -> IO[bytes]:
-        assert self.process.stdout is not None
-        return self.process.stdout
-
-    def _timed(self, timeout_s: float, talk: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        timer = threading.Timer(timeout_s, self._expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            return talk()
-        except (OSError, ValueError):  # a broken pipe, or half a JSON document
-            return None
-        finally:
-            timer.cancel()
-
-    def _expire(self) -> None:
-        self.timed_out = True
-        self.kill()
-
-    def _receive(self) -> dict[str, Any] | None:
-        header = self._answers.read(LENGTH.size)
-        if len(header) < LENGTH.size:
-            return None
-        length = LENGTH.unpack(header)[0]
-        if length > _MAX_ANSWER_BYTES:
-            return None
-        answer: dict[str, Any] = json.loads(self._answers.read(length))
-        return answer

@@ -6,6 +6,7 @@ import codecs
 import re
 import unicodedata
 
+from pilotis.adapters.kreuzberg import charset
 from pilotis.adapters.kreuzberg.media import HEAD_BYTES, looks_like_text, looks_like_utf16
 from pilotis.adapters.kreuzberg.unreadable import Unreadable
 
@@ -13,6 +14,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_WESTERN = frozenset({"iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"})
+"""Whoever declares these means Windows-1252, as all browsers know (WHATWG Encoding Standard)."""
 _REPLACEABLE = 0.02
 _INVISIBLE = re.compile(
     "[\u0000-\u0008\u000e-\u001f\u007f-\u0084\u0086-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
@@ -34,7 +37,7 @@ _TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*[:=][ \t]*(\S.*?)[ \t]*$", re.MULT
 
 
 def decode(content: bytes, declared: str | None = None) -> tuple[str, list[str]]:
-    """Text of `content` and what had to be guessed: by byte order mark, UTF-8, `declared`, UTF-16, else Windows-1252.
+    """Text of `content` and what had to be guessed: by byte order mark, UTF-8, `declared`, UTF-16, else its letters.
 
     Raises:
         Unreadable: the bytes are no text.
@@ -104,10 +107,12 @@ def _decode_legacy(content: bytes, declared: str | None) -> tuple[str, list[str]
     bad = text.count("\ufffd")
     if bad <= _REPLACEABLE * sum(character > "\x7f" for character in text):
         return text, [f"{bad} stretches were not UTF-8 and are shown as \ufffd"]
-    for encoding in (declared, "windows-1252", "iso-8859-1"):
+    if declared and declared.lower() in _WESTERN:
+        declared = charset.WESTERN
+    for encoding in (declared, charset.guess(content), charset.WESTERN, "iso-8859-1"):
         try:
-            if encoding and codecs.lookup(encoding).name != "utf-8":
-                text = content.decode(encoding)
+            if encoding and codecs.lookup(charset.codec_of(encoding)).name != "utf-8":
+                text = content.decode(charset.codec_of(encoding))
                 return text, [] if encoding == declared else [f"not UTF-8: read as {encoding.title()}"]
         except (LookupError, ValueError):
             continue

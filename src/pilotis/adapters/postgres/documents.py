@@ -152,6 +152,7 @@ class PostgresDocuments:
             "title": parsed.title,
             "language": _main_language(cuts),
             "pages": len(parsed.page_starts) or None,
+            "warnings": Jsonb([_storable(warning) for warning in parsed.warnings]),
         }
         rows = [_draft(claim, parsed.title, cut) for cut in cuts]
         async with translated(), self._pool.connection() as connection, connection.transaction():
@@ -279,7 +280,8 @@ def _main_language(cuts: Iterable[Cut]) -> str | None:
 def document_of(row: DictRow) -> Document:
     """The record of a row of `document`."""
     hidden = ("version", "next_try_at", "lease_until", "staged", "deaths")
-    return Document(**{name: value for name, value in row.items() if name not in hidden} | {"id": str(row["id"])})
+    seen = {name: value for name, value in row.items() if name not in hidden}
+    return Document(**seen | {"id": str(row["id"]), "warnings": tuple(row["warnings"])})
 
 
 def _storable(reason: str) -> str:

@@ -102,7 +102,8 @@ WHERE id = %(id)s AND version = %(version)s AND attempts = %(attempts)s AND stat
 -- name: staged
 UPDATE document
 SET state = 'embedding', lease_until = NULL, error = NULL,
-    staged = jsonb_build_object('title', %(title)s::text, 'language', %(language)s::text, 'pages', %(pages)s::integer)
+    staged = jsonb_build_object('title', %(title)s::text, 'language', %(language)s::text, 'pages', %(pages)s::integer,
+        'warnings', %(warnings)s::jsonb)
 WHERE id = %(id)s
 
 -- name: fail
@@ -128,7 +129,8 @@ SET LOCAL statement_timeout = 0
 -- name: published
 UPDATE document
 SET state = 'indexed', error = NULL, failed_in = NULL, indexed_at = now(), passages = %(passages)s,
-    title = staged->>'title', language = staged->>'language', pages = (staged->>'pages')::integer, staged = NULL
+    title = staged->>'title', language = staged->>'language', pages = (staged->>'pages')::integer,
+    warnings = ARRAY(SELECT jsonb_array_elements_text(coalesce(staged->'warnings', '[]'))), staged = NULL
 WHERE id = %(id)s
 
 -- name: note_purge
