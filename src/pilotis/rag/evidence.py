@@ -22,7 +22,7 @@ from pilotis.rag.sentence import sentences
 ELSEWHERE = 20
 """Sentences imagined that hold none of the words: in two sentences about one thing its name is not yet common."""
 
-_ASKING = frozenset("mani much kind type exampl tell give explain describ list dit expliqu decr exempl sort".split())
+ASKING = frozenset("mani much kind type exampl tell give explain describ list dit expliqu decr exempl sort".split())
 """Stems that say how to answer rather than about what."""
 
 
@@ -128,7 +128,7 @@ class _Read:
 
     def __init__(self, source: Source, question: Question) -> None:
         self.source = source
-        asked = [term for term in terms(question.text, source.language, asked_in=question.language) if term not in _ASKING]
+        asked = [term for term in terms(question.text, source.language, asked_in=question.language) if term not in ASKING]
         self.wanted = frozenset(asked)
         self.pairs = set(pairwise(asked))
         self.spans = sentences(source.text, source.language)

@@ -255,3 +255,14 @@ def test_a_name_that_occurs_nowhere_counts_against_an_answer() -> None:
 def test_the_head_of_a_table_is_no_answer() -> None:
     text = "| option | default |\n|---|---|\n| upload limit | 100 MiB |\n"
     assert said(ask("What is the default of the option upload limit?", text)) == ["option: upload limit; default: 100 MiB"]
+
+
+def test_without_abstaining_the_likeliest_is_quoted() -> None:
+    found = extract(
+        Question(text="Who won?", normalised="who won", language="en"),
+        [Passage(CASTLE, dense=0.1)],
+        embedder=MINILM,
+        abstain=False,
+    )
+    assert found.spans
+    assert found.confidence < 0.3
