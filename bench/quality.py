@@ -32,7 +32,7 @@ DEPTH = 30
 
 async def measure(judged: Set, env: Env, plan: Plan, deps: Deps) -> dict[str, object]:
     began = time.perf_counter()
-    names = await _index(judged, plan, env, deps)
+    names = await index(judged, plan, env, deps)
     indexed_s = time.perf_counter() - began
     asked = sorted(judged.relevant)
     if len(asked) > 1000:
@@ -58,7 +58,7 @@ async def measure(judged: Set, env: Env, plan: Plan, deps: Deps) -> dict[str, ob
     }
 
 
-async def _index(judged: Set, plan: Plan, env: Env, deps: Deps) -> dict[str, str]:
+async def index(judged: Set, plan: Plan, env: Env, deps: Deps) -> dict[str, str]:
     """Put the set's documents into a business unit of the set's name; return document id -> the set's id."""
     names = {}
     for row in judged.corpus:

@@ -44,6 +44,11 @@ EXTRACTIVE = "extractive"
 """The `llm` that is none: the sentences that answer, verbatim."""
 
 
+RetrievalStep = Literal["phrases", "distinct", "abstain"]
+RETRIEVAL: tuple[RetrievalStep, ...] = ("phrases", "distinct", "abstain")
+"""Every step of retrieval that an env may leave out; `docs/benchmarks.md` says what each gains and costs."""
+
+
 def _named(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
@@ -114,6 +119,11 @@ class EnvSection(Record):
     flags: Annotated[tuple[Flag, ...], BeforeValidator(listed)] | None = Field(
         default=None,
         description="The features switched on: hybrid, rerank, prompt_v2. The list is complete: what it omits is off.",
+    )
+    retrieval: Annotated[tuple[RetrievalStep, ...], BeforeValidator(listed)] | None = Field(
+        default=None,
+        description="Steps after the search: phrases (words side by side), distinct (no copies), abstain (extractive answers may "
+        "say that nothing was found). The list is complete; all of them when left out.",
     )
     llm: ModelRef | None = Field(
         default=None, description='Who writes the answer: a model, or "extractive" for verbatim sentences at no cost.'

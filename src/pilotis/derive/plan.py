@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from pilotis.contract.model import EXTRACTIVE, Contract, EmbedderEndpoint, Endpoint
+from pilotis.contract.model import EXTRACTIVE, RETRIEVAL, Contract, EmbedderEndpoint, Endpoint
 from pilotis.contract.presets import DIMENSIONS, LOCAL_EMBEDDER, MATRIX, PREFIXES, PROVIDERS
 from pilotis.derive.budget import NO_LIMIT, Budget, Budgets, Rate, Rates
 from pilotis.derive.origin import Origin, origin
@@ -117,6 +117,12 @@ class Env:
     """In which languages scans are read; none where OCR is off."""
     in_flight: int = 1000
     """Requests that a process serves at once; the next one is told to come back."""
+    phrases: bool = True
+    """Whether passages that hold the question's words side by side move up."""
+    distinct: bool = True
+    """Whether copies of a passage are left out."""
+    abstain: bool = True
+    """Whether an extractive answer says "not found" where no sentence is likely to answer; else it quotes the likeliest."""
     trusted_hops: int = 0
     """How many proxies before us write X-Forwarded-For; 0 takes the peer's own address."""
     snapshot: Snapshots | None = None
@@ -166,11 +172,15 @@ def resolve(contract: Contract, name: str) -> Env:
     row, preset, perf = contract.envs[name], MATRIX.get(name, MATRIX["dev"]), contract.perf
     section = preset.model_copy(update={key: value for key, value in row if value is not None})
     flags = section.flags or ()
+    steps = RETRIEVAL if section.retrieval is None else section.retrieval
     prompts = [flag.removeprefix("prompt_") for flag in flags if flag.startswith("prompt_")]
     env = Env(
         name=name,
         hybrid="hybrid" in flags,
         rerank="rerank" in flags,
+        phrases="phrases" in steps,
+        distinct="distinct" in steps,
+        abstain="abstain" in steps,
         prompt=prompts[-1] if prompts else "v1",
         llm=reach(section.llm or Endpoint(model=EXTRACTIVE)),
         top_k=section.top_k or 20,

@@ -162,7 +162,15 @@ def _asked(ask: Ask, question: Question, deps: Deps) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _searching(env: Env) -> bytes:
-    return _canonical({"hybrid": env.hybrid, "top_k": env.top_k, "embedder": asdict(env.embedder), "languages": env.languages})
+    shaping = {
+        "hybrid": env.hybrid,
+        "phrases": env.phrases,
+        "distinct": env.distinct,
+        "top_k": env.top_k,
+        "embedder": asdict(env.embedder),
+        "languages": env.languages,
+    }
+    return _canonical(shaping)
 
 
 @lru_cache(maxsize=2048)
@@ -174,6 +182,7 @@ def _writing(env: Env) -> bytes:
         "prompt": env.prompt,
         "tok_in_max": env.tok_in_max,
         "tok_out_max": env.tok_out_max,
+        "abstain": env.abstain,
     }
     return _searching(env) + _canonical(shaping)
 

@@ -68,7 +68,7 @@ async def write(draft: Draft, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatc
     What a model consumed goes on the tab however this ends; where the model did not say, it is estimated. A model that fails before
     its first word is replaced by the env's fallback, if it has one. Raises Transient or Permanent where the model fails.
     """
-    pieces = _extracted(draft, deps, watch) if draft.prompt is None else _written(draft, env, deps, tab=tab, watch=watch)
+    pieces = _extracted(draft, env, deps, watch) if draft.prompt is None else _written(draft, env, deps, tab=tab, watch=watch)
     async with aclosing(pieces):
         async for piece in pieces:
             if not draft.text:
@@ -77,9 +77,9 @@ async def write(draft: Draft, env: Env, deps: Deps, *, tab: Tab, watch: Stopwatc
             yield piece
 
 
-async def _extracted(draft: Draft, deps: Deps, watch: Stopwatch) -> AsyncGenerator[str, None]:
+async def _extracted(draft: Draft, env: Env, deps: Deps, watch: Stopwatch) -> AsyncGenerator[str, None]:
     with watch.stage("extract"):
-        extracted = extract(draft.question, draft.passages, embedder=deps.embedder.name)
+        extracted = extract(draft.question, draft.passages, embedder=deps.embedder.name, abstain=env.abstain)
     draft.spans = extracted.spans
     if not extracted.spans:
         yield not_found(draft.question.language)

@@ -22,7 +22,7 @@ from pilotis.rag.sentence import sentences
 ELSEWHERE = 20
 """Sentences imagined that hold none of the words: in two sentences about one thing its name is not yet common."""
 
-_ASKING = frozenset("mani much kind type exampl tell give explain describ list dit expliqu decr exempl sort".split())
+ASKING = frozenset("mani much kind type exampl tell give explain describ list dit expliqu decr exempl sort".split())
 """Stems that say how to answer rather than about what."""
 
 
@@ -64,6 +64,12 @@ class Evidence:
     """Share that its whole passage holds, title and headings included."""
     together: float
     """Share of the question's pairs of neighbouring words that stand side by side in it."""
+    alike: float
+    """Share of the question's words that it holds in another form only: derived (founder, foundation) or misspelt by one letter."""
+    names: float
+    """Share of the question's names and numbers that its passage holds, title and headings included; 1 where it asks about none."""
+    weight: float
+    """How much the whole passage holds, in words as rare as one found nowhere: two rare words tell more than one that is all."""
     asked: float
     """1 where it holds something new of the kind asked for (a date, a number, a name), 0 where not, 1/2 where no kind is known."""
     rank: float
@@ -73,7 +79,10 @@ class Evidence:
 def weigh(question: Question, passages: Sequence[Source]) -> list[Evidence]:
     """Evidence of every sentence, passage by passage."""
     read = [_Read(passage, question) for passage in passages]
+    for text in read:
+        text.look_alike()
     rarity = _rarity(read)
+    rarest = math.log(1 + 2 * (sum(len(text.spans) for text in read) + ELSEWHERE + 0.5))
     best = max((passage.score for passage in passages), default=0.0)
     holds = _kind_asked(question)
 
@@ -90,6 +99,7 @@ def weigh(question: Question, passages: Sequence[Source]) -> list[Evidence]:
     found: list[Evidence] = []
     for number, text in enumerate(read):
         around = share(text, text.everything)
+        weight = sum(rarity[term] for term in text.everything) / rarest
         for position, (start, end) in enumerate(text.spans):
             near = share(text, frozenset().union(*text.held[max(0, position - 1) : position + 2]))
             found.append(
@@ -103,6 +113,9 @@ def weigh(question: Question, passages: Sequence[Source]) -> list[Evidence]:
                     near=near,
                     around=around,
                     together=text.together(position),
+                    alike=text.alike(position),
+                    names=text.names,
+                    weight=weight,
                     asked=holds(text.source.text[start:end]) if near else 0.0,
                     rank=max(0.0, text.source.score) / best if best > 0 else 1 / (1 + number),
                 )
@@ -115,12 +128,41 @@ class _Read:
 
     def __init__(self, source: Source, question: Question) -> None:
         self.source = source
-        asked = [term for term in terms(question.text, source.language, asked_in=question.language) if term not in _ASKING]
+        asked = [term for term in terms(question.text, source.language, asked_in=question.language) if term not in ASKING]
         self.wanted = frozenset(asked)
         self.pairs = set(pairwise(asked))
         self.spans = sentences(source.text, source.language)
         self.terms = [terms(source.text[start:end], source.language) for start, end in self.spans]
         self.held = [self.wanted.intersection(words) for words in self.terms]
+        self._forms: dict[str, frozenset[str]] = {}
+        self._names = question_names(question)
+
+    def look_alike(self) -> None:
+        """Find, for each word of the question, what the passage holds that differs from it by its ending or by a letter."""
+        families: dict[str, list[str]] = {}
+        for word in set().union(*self.terms):
+            families.setdefault(word[:_SAME_BEGINNING], []).append(word)
+        for term in self.wanted:
+            forms = frozenset(
+                word for word in families.get(term[:_SAME_BEGINNING], ()) if word != term and _is_alike(word, term)
+            )
+            if forms:
+                self._forms[term] = forms
+
+    @cached_property
+    def names(self) -> float:
+        if not self._names:
+            return 1.0
+        text = " ".join((self.source.title or "", *self.source.headings, self.source.text)).casefold()
+        return sum(name in text for name in self._names) / len(self._names)
+
+    def alike(self, position: int) -> float:
+        found = [
+            term
+            for term, forms in self._forms.items()
+            if term not in self.held[position] and not forms.isdisjoint(self.terms[position])
+        ]
+        return len(found) / len(self.wanted) if found else 0.0
 
     @cached_property
     def everything(self) -> frozenset[str]:
@@ -141,6 +183,25 @@ def _rarity(read: Sequence[_Read]) -> dict[str, float]:
     return {term: math.log(1 + (sentences_read - counts[term] + 0.5) / (counts[term] + 0.5)) for term in wanted}
 
 
+def question_names(question: Question) -> frozenset[str]:
+    """The beginnings of the question's names and numbers, folded; its first word is a capital for another reason."""
+    return frozenset(match[0].casefold()[:_NAME_BEGINNING] for match in _ASKED_NAME.finditer(question.text))
+
+
+def _is_alike(word: str, term: str) -> bool:
+    """Whether two stems that begin alike share most of their letters, or differ by one letter, put, taken, changed or swapped."""
+    longest = max(len(word), len(term))
+    same = next((n for n, (a, b) in enumerate(zip(word, term, strict=False)) if a != b), min(len(word), len(term)))
+    if same >= max(5, 0.7 * longest):
+        return True
+    if longest - min(len(word), len(term)) > 1 or min(len(word), len(term)) < 5:
+        return False
+    word, term = word[same:], term[same:]
+    return word[1:] == term[1:] or word[1:] == term or word == term[1:] or (word[:2] == term[1::-1] and word[2:] == term[2:])
+
+
+_SAME_BEGINNING, _NAME_BEGINNING = 3, 6
+_ASKED_NAME = re.compile(r"(?<!^)(?<![.!?] )\b[A-ZÀ-ÖØ-Þ][\w-]{2,}|\b\d{2,}\b")
 _NUMBER_WORDS = (
     "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million billion half "
     "deux trois quatre cinq sept huit neuf dix onze douze quinze vingt trente quarante cinquante cent mille millions milliards moitié"
@@ -158,28 +219,44 @@ _NAME = re.compile(r"(?<=[\w,(«\"’'] )[A-ZÀ-ÖØ-Þ][\w-]+|\b[A-ZÀ-ÖØ-Þ]
 _PLACE = re.compile(
     r"\b(?:in|at|near|from|to|of|on|à|au|aux|en|dans|de|vers|près|sur|d['’])\s?(?:the |la |le |les |l['’])?[A-ZÀ-ÖØ-Þ]\w+"
 )
+_WHAT = r"\b(?:what|which|quel(?:le)?s?)(?: (?:is|was|are|were|est|était|sont|étaient|fut))?(?: (?:the|le|la|les)\b| l['’])? ?(?:\w+ )?"
+"""Up to the noun that tells the kind: "quelle est la date", "in which large city"."""
+
+
+def _asks(words: str, *nouns: str) -> re.Pattern[str]:
+    return re.compile(rf"{words}|{_WHAT}(?:{'|'.join(' '.join(nouns).split())})\b")
+
+
 _KINDS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
     (
-        re.compile(
-            r"\bwhen\b|\b(?:what|which|quel(?:le)?s?) (?:\w+ )?(?:year|date|day|month|century|decade|time|année|an|jour|mois|siècle|heure|décennie)\b|\bquand\b|\bdepuis combien\b"
+        _asks(
+            r"\bwhen\b|\bquand\b|\bdepuis combien\b",
+            "years? dates? days? months? century decades? time",
+            "années? ans? jours? mois siècles? heures? décennies? époque période",
         ),
         _DATE,
     ),
     (
-        re.compile(
-            r"\bhow (?:many|much|long|far|old|tall|big|large|fast|high|often)\b|\b(?:what|quel(?:le)?) (?:\w+ )?(?:percentage|number|percent|amount|price|cost|size|population|age|pourcentage|nombre|prix|taille|montant|âge|superficie|part|distance|durée)\b|\bcombien\b"
+        _asks(
+            r"\bhow (?:many|much|long|far|old|tall|big|large|fast|high|often)\b|\bcombien\b",
+            "percentage number percent amount price cost size population age height length",
+            "pourcentage nombre prix taille montant âge superficie part distance durée hauteur longueur",
         ),
         _NUMBER,
     ),
     (
-        re.compile(
-            r"\bwho(?:m|se)?\b|^(?:à |de |par |avec |chez )?qui\b|\bqui (?:est|était|sont|a|ont|fut)\b|\b(?:which|what|quel(?:le)?) (?:\w+ )?(?:person|king|queen|president|author|artist|scientist|roi|reine|président|auteur|artiste|homme|femme)\b|\bcomment s['’]appel"
+        _asks(
+            r"\bwho(?:m|se)?\b|^(?:à |a |de |par |avec |chez |contre )?qui\b|\bqui (?:est|était|sont|a|ont|fut)\b|\bcomment s['’]appel",
+            "person king queen president author artist scientist team company",
+            "roi reine président auteur artiste homme femme équipe nom entreprise acteur réalisateur joueur",
         ),
         _NAME,
     ),
     (
-        re.compile(
-            r"\bwhere\b|\boù\b|\b(?:in |dans |en |à )?(?:what|which|quel(?:le)?s?) (?:\w+ )?(?:city|country|state|place|region|town|continent|ville|pays|lieu|région|endroit|département|état)\b"
+        _asks(
+            r"\bwhere\b|\boù\b|^(?:d['’])?ou\b",
+            "city country countries state place region town continent river",
+            "villes? pays lieux? région endroit département état capitale île",
         ),
         _PLACE,
     ),

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 
 from pilotis.rag.evidence import Evidence, Source, weigh
 from pilotis.rag.question import Question
+from pilotis.rag.quote import MOST_WORDS, is_table_head, quote
 
 PASSAGES_READ = 6
 """How many passages are searched for sentences: time grows with it, and later ones seldom hold the best."""
-MOST_SENTENCES, MOST_WORDS = 3, 60
+MOST_SENTENCES = 3
 """Of one span."""
 MOST_SPANS = 3
-WORTH_SAYING = 0.25
-"""Another sentence is shown where it is at least so likely to answer as the best one is."""
+SURE_ENOUGH = 0.8
+"""Sentences are added until one of those shown answers with this probability, given that one of all does."""
 
 CALIBRATED = frozenset({"all-MiniLM-L6-v2"})
 """Embedding models whose cosines `_confidence` knows to read; those of another model lie elsewhere."""
-ANSWERED_ABOVE = 0.33
-"""Measured with all-MiniLM-L6-v2 on the questions that were not fitted. Above it lie 94 % (French 91 %) of those the documents answer,
-under 1 % of those about another subject in another corpus, but 11 % (French 54 %) of those whose article was taken out of the
-corpus, and 91 % of SQuAD 2.0's, which were written to look answerable: to tell these takes a model that reads."""
+ANSWERED_ABOVE = 1 / 3
+"""Set so that 95 % of the questions that the documents answer lie above it; `docs/benchmarks.md` says what else does."""
 
 NOT_FOUND = {"en": "Not found in the documents.", "fr": "Pas trouvé dans les documents."}
 
@@ -46,19 +45,21 @@ class Extraction:
     confidence: float
 
 
-def extract(question: Question, passages: Sequence[Source], *, embedder: str = "") -> Extraction:
-    """Choose the sentences of the first passages that answer `question`. `embedder` names the model of their `dense` scores."""
+def extract(question: Question, passages: Sequence[Source], *, embedder: str = "", abstain: bool = True) -> Extraction:
+    """Choose the sentences of the first passages that answer `question`. `embedder` names the model of their `dense` scores.
+
+    Without `abstain` there are always some, save where no passage holds a sentence.
+    """
     read = passages[:PASSAGES_READ]
     evidence = weigh(question, read)
-    ranked = sorted((e for e in evidence if not _is_markup(read[e.passage].text[e.start : e.end])), key=_score, reverse=True)
+    ranked = sorted((e for e in evidence if not _is_markup(read[e.passage].text, e.start, e.end)), key=_score, reverse=True)
     if not ranked:
         return Extraction(spans=(), confidence=0.0)
     best = ranked[0]
-    confidence = _confidence(best, read[best.passage], dense=embedder in CALIBRATED)
-    if confidence < ANSWERED_ABOVE:
+    confidence = _confidence(question, best, evidence, read, dense=embedder in CALIBRATED)
+    if abstain and confidence < ANSWERED_ABOVE:
         return Extraction(spans=(), confidence=confidence)
-    enough = _score(best) + math.log(WORTH_SAYING)
-    chosen = [e for e in ranked[:MOST_SPANS] if _score(e) >= enough and (e.held or e is best)]
+    chosen = [e for e in _likely(ranked) if e.held or e is best]
     return Extraction(spans=tuple(_spans(question, chosen, evidence, read)), confidence=confidence)
 
 
@@ -73,43 +74,69 @@ def is_not_found(text: str) -> bool:
     return plain in {sentence.casefold().rstrip(".") for sentence in NOT_FOUND.values()}
 
 
-def shown(source: str) -> str:
-    """A stretch of Markdown as plain text on one line. Marks like `[3]` go too, save in code: they would pass for citations."""
-    text = source
-    for pattern, kept in _MARKUP:
-        text = pattern.sub(kept, text)
-    return " ".join(text.split())
+def _likely(ranked: Sequence[Evidence]) -> Sequence[Evidence]:
+    """The first few: as many as it takes to be sure enough that the answer is among them."""
+    odds = [math.exp(_score(evidence) - _score(ranked[0])) for evidence in ranked]
+    sure = 0.0
+    for count, one in enumerate(odds[:MOST_SPANS], start=1):
+        sure += one / sum(odds)
+        if sure >= SURE_ENOUGH:
+            return ranked[:count]
+    return ranked[:MOST_SPANS]
 
 
 def _score(evidence: Evidence) -> float:
-    """Log-odds against the other sentences, fitted (listwise softmax) on 1 000 questions of SQuAD 2.0 and PIAF, rounded."""
+    """Log-odds against the other sentences, fitted (listwise softmax) on halves of SQuAD 2.0 and PIAF, rounded."""
     return (
-        2.0 * evidence.own
-        + 1.7 * evidence.near
-        + 1.5 * evidence.around
-        + 1.7 * evidence.together
-        + 1.2 * evidence.asked
-        + 2.7 * evidence.rank
-        + 2.3 * evidence.own * evidence.rank
-        + 2.0 / (1 + evidence.passage)
+        3.9 * evidence.own
+        + 1.0 * evidence.near
+        + 0.5 * evidence.around
+        + 0.3 * evidence.together
+        + 1.3 * evidence.asked
+        + 8.3 * evidence.rank
+        + 1.8 * evidence.own * evidence.rank
+        + 6.0 * evidence.alike
+        + 1.1 * evidence.names
     )
 
 
-def _confidence(best: Evidence, passage: Source, *, dense: bool) -> float:
-    """Probability that the best sentence answers: a logistic regression on answerable questions against unanswerable ones.
+def _confidence(
+    question: Question, best: Evidence, evidence: Sequence[Evidence], read: Sequence[Source], *, dense: bool
+) -> float:
+    """Probability that the best sentence answers: five numbers, weighed by a logistic regression for the question's language.
 
-    The lexical score is no part of it: it grows with the size of the index.
+    How near its passage is in meaning; how much any passage holds of the question while it is near; how much the sentence holds
+    by itself, and of it side by side; whether the names asked about occur at all. Fitted on answerable questions of five sets
+    against questions of one set asked of another, and of the same with their article taken out; halves were kept aside.
+    The lexical score is no part of it, for it grows with the index. Of a model that is not `dense` to us only words count.
     """
-    if dense and passage.dense > 0:
-        odds = -4.8 + 1.6 * best.own + 2.1 * best.around + 0.5 * best.together + 6.9 * passage.dense
+    near = [max(0.0, passage.dense) for passage in read]
+    if dense and near[best.passage] > 0:
+        constant, meaning, together_near, own, together, names = _WEIGHTS[question.language == "en"]
+        odds = (
+            constant
+            + meaning * near[best.passage]
+            + together_near * max(one.weight * near[one.passage] for one in evidence)
+            + own * best.own
+            + together * best.together
+            + names * max(one.names for one in evidence)
+        )
     else:
         odds = -2.0 + 2.5 * best.own + 2.2 * best.around + best.together
     return 1 / (1 + math.exp(-odds))
 
 
+_WEIGHTS = {
+    True: (-9.75, 12.6, 2.75, 5.3, 2.6, 1.1),
+    False: (-7.6, 7.6, 2.0, 3.3, 2.95, 2.55),
+}
+"""For a question in a language that the calibrated model knows, and for one in another: its cosines say less there, names more."""
+
+
 def _spans(question: Question, chosen: Sequence[Evidence], evidence: Sequence[Evidence], read: Sequence[Source]) -> list[Span]:
     """Each chosen sentence with the neighbours it needs, best first; those that touch become one span while it stays short."""
     sentence = {(e.passage, e.position): e for e in evidence}
+    asked = {word[:5] for word in re.findall(r"\w{3,}", question.normalised)}
     groups: list[range] = []
     owners: list[int] = []
     for best in chosen:
@@ -131,8 +158,8 @@ def _spans(question: Question, chosen: Sequence[Evidence], evidence: Sequence[Ev
     spans = []
     for group, passage in zip(groups, owners, strict=True):
         text = read[passage].text
-        start, end = _window(text, sentence[passage, group[0]].start, sentence[passage, group[-1]].end, question)
-        spans.append(Span(n=passage + 1, start=start, end=end, shown=shown(text[start:end])))
+        quoted = quote(text, sentence[passage, group[0]].start, sentence[passage, group[-1]].end, asked)
+        spans.append(Span(n=passage + 1, start=quoted.start, end=quoted.end, shown=quoted.shown))
     first_said = {span.shown.casefold(): span for span in reversed(spans) if span.shown}
     return [span for span in spans if first_said.get(span.shown.casefold()) is span]
 
@@ -142,13 +169,13 @@ def _widen(position: int, lines: Mapping[int, Evidence], text: str) -> range:
     first = last = position
     here = text[lines[position].start : lines[position].end]
     before = lines.get(first - 1)
-    if before and _POINTS_BACK.match(here) and not _is_markup(text[before.start : before.end]):
+    if before and _POINTS_BACK.match(here) and not _is_markup(text, before.start, before.end):
         first -= _is_short(text, before, lines[last])
     announces = bool(_ANNOUNCES.search(here))
     while announces and (after := lines.get(last + 1)):
         following = text[after.start : after.end]
         if (
-            _is_markup(following)
+            _is_markup(text, after.start, after.end)
             or not _is_short(text, lines[first], after)
             or (last > position and not _ITEM.match(following))
         ):
@@ -162,26 +189,10 @@ def _is_short(text: str, first: Evidence, last: Evidence) -> bool:
     return sentences_taken <= MOST_SENTENCES and len(text[first.start : last.end].split()) <= MOST_WORDS
 
 
-def _window(text: str, start: int, end: int, question: Question) -> tuple[int, int]:
-    """The whole stretch, or of an overlong one (a table, a block of code) the clauses where most of the question's words stand."""
-    words = [match.span() for match in re.finditer(r"\S+", text[start:end])]
-    if len(words) <= MOST_WORDS:
-        return start, end
-    asked = {word[:5] for word in re.findall(r"\w{3,}", question.normalised)}
-    holds = [{word[:5] for word in re.findall(r"\w{3,}", text[start + a : start + b].casefold())} & asked for a, b in words]
-    begins = [0] + [n for n in range(1, len(words) - MOST_WORDS + 1) if _begins_clause(text, start + words[n][0])]
-    at = max(begins, key=lambda n: (len(frozenset().union(*holds[n : n + MOST_WORDS])), -n))
-    return start + words[at][0], start + words[min(at + MOST_WORDS, len(words)) - 1][1]
-
-
-def _begins_clause(text: str, position: int) -> bool:
-    gap = text[max(0, position - 100) : position]
-    return "\n" in gap[len(gap.rstrip()) :] or gap.rstrip()[-1:] in {";", ":", ","}
-
-
-def _is_markup(text: str) -> bool:
-    """A heading, front matter, a rule, a table's frame: nothing to answer with."""
-    return text.startswith(("#", "---")) or not any(character.isalnum() for character in text)
+def _is_markup(text: str, start: int, end: int) -> bool:
+    """A heading, front matter, a rule, the head of a table: nothing to answer with."""
+    line = text[start:end]
+    return line.startswith(("#", "---")) or not any(map(str.isalnum, line)) or is_table_head(text, start, end)
 
 
 _POINTS_BACK = re.compile(
@@ -189,20 +200,3 @@ _POINTS_BACK = re.compile(
 )
 _ITEM = re.compile(r"(?:[-*+•] |\d{1,3}[.)] )")
 _ANNOUNCES = re.compile(r"[:?]\W*\Z")
-_TAGS = (
-    "a|abbr|b|blockquote|br|center|code|dd|details|div|dl|dt|em|figcaption|figure|font|h[1-6]|hr|i|img|kbd|li|mark|ol|p|pre|section|"
-    "small|span|strong|sub|summary|sup|table|tbody|td|th|thead|tr|u|ul"
-)
-"""What is left of other things between angle brackets may be the point: `ingest <path>`."""
-_MARKUP: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)|\[\^?\d+(?:[,;\s]+\d+)*\]", re.DOTALL), r"\1"),
-    (re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE), " "),
-    (re.compile(r"^[ \t]*(?:/{3,}|:{3,}).*$", re.MULTILINE), " "),
-    (re.compile(rf"<!--.*?-->|</?(?:{_TAGS})(?:\s[^<>]{{0,300}})?/?>", re.DOTALL | re.IGNORECASE), " "),
-    (re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)|(?<!!)\[([^\]\n]+)\]\([^)\n]*\)"), r"\1\2"),
-    (re.compile(r"^[ \t]*(?:[-*+•] |#{1,6} |> ?|\|)", re.MULTILINE), " "),
-    (re.compile(r"\|?[ \t]*:?-{3,}:?[ \t]*\|[-:| \t]*|\|[ \t]*$", re.MULTILINE), " "),
-    (re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
-    (re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])|(?<!\w)_(?=\S)([^_\n]+?)(?<=\S)_(?!\w)"), r"\1\2"),
-    (re.compile(r"`([^`\n]+)`"), r"\1"),
-)

@@ -47,6 +47,7 @@ rates = st.one_of(micros, st.fixed_dictionaries({"per_s": micros}, optional={"bu
 budgets = table(hour_eur=micros, day_eur=micros, month_eur=micros).filter(bool)
 envs = table(
     flags=st.lists(st.sampled_from(["hybrid", "rerank", "prompt_v2"]), max_size=3),
+    retrieval=st.lists(st.sampled_from(["phrases", "distinct", "abstain"]), max_size=3),
     llm=endpoints,
     top_k=st.integers(1, 200),
     reranker=endpoints,

@@ -66,6 +66,7 @@ def test_an_empty_table_is_a_contract_of_defaults() -> None:
         ("[costs]\ncurrency = 'USD'", 'costs.currency = "USD": is none of EUR'),
         ("[infra]\nvector = 'pgvectr'", "is none of pgvector, opensearch, weaviate → Did you mean pgvector?"),
         ("[envs.prod]\nflags = ['rernk']", 'envs.prod.flags[0] = "rernk": must be hybrid, rerank, or prompt_v'),
+        ("[envs.prod]\nretrieval = ['phrase']", "is none of phrases, distinct, abstain → Did you mean phrases?"),
         ("[envs.prod]\nflags = 'rerank'", "must be a list → Write it between square brackets."),
         ("[envs.prod]\ntrace_sampling = 1.5", "must be at most 1"),
         ("[envs.prod]\nllm = 3", "or a model's name between quotes"),

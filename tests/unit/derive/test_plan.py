@@ -41,6 +41,16 @@ def test_the_built_in_contract_needs_no_key_in_dev() -> None:
     assert (dev.max_file_bytes, dev.parse_memory_bytes) == (100 * 1024**2, 1024**3)
 
 
+def test_every_step_of_retrieval_is_on_until_a_list_leaves_it_out() -> None:
+    for text, expected in (
+        ("[envs.dev]", (True, True, True)),
+        ('[envs.dev]\nretrieval = ["distinct"]', (False, True, False)),
+        ("[envs.dev]\nretrieval = []", (False, False, False)),
+    ):
+        env = plan_of(text).env("dev")
+        assert (env.phrases, env.distinct, env.abstain) == expected
+
+
 def test_what_the_file_says_wins_over_the_preset_and_flags_are_complete() -> None:
     env = plan_of('[envs.prod]\ntop_k = 7\nflags = ["prompt_v3"]\ncache_ttl_s = 0\ntrace_sampling = 0').env("prod")
     assert (env.top_k, env.hybrid, env.rerank, env.prompt, env.cache_ttl_s, env.trace_sampling) == (

@@ -56,6 +56,27 @@ async def test_without_hybrid_one_list_alone_is_searched(world: World) -> None:
     assert french.vector is None
 
 
+async def test_steps_after_the_search_can_be_left_out(world: World) -> None:
+    await world.add("copy.md", "The backup of the database is kept.")
+    await world.add("copy2.md", "The backup of the database is kept.")
+    ask = Ask(bu="legal", text="Is the backup of the database kept?", top_k=4)
+    plain = replace(world.env, phrases=False, distinct=False)
+    bare = await search(ask, plain, world.plan, world.deps)
+    assert [query.top_k for query in world.passages.queries] == [4]
+    assert sum("copy" in hit.document for hit in bare.hits) == 2
+    full = await search(ask, world.env, world.plan, world.deps)
+    assert world.passages.queries[-1].top_k >= 5
+    assert len(full.hits) == len({hit.text for hit in full.hits})
+    assert full.hits[0].score > max(hit.score for hit in bare.hits)
+
+
+async def test_the_first_passages_are_the_same_however_many_are_wanted(world: World) -> None:
+    text = "How long is the backup of the database kept?"
+    many = await search(Ask(bu="legal", text=text, top_k=10), world.env, world.plan, world.deps)
+    few = await search(Ask(bu="legal", text=text, top_k=2), world.env, world.plan, world.deps)
+    assert few.hits == many.hits[:2]
+
+
 async def test_a_search_that_consumed_nothing_costs_nothing_and_holds_nothing(world: World) -> None:
     ask = Ask(bu="legal", text="Combien de jours de congés par an ?", collection="nothing")
     with pytest.raises(NotFound, match="nothing"):

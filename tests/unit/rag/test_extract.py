@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotis.rag.extract import MOST_SENTENCES, MOST_WORDS, Extraction, extract, is_not_found, not_found, shown
+from pilotis.rag.extract import MOST_SENTENCES, Extraction, extract, is_not_found, not_found
 from pilotis.rag.question import Question, normalise
+from pilotis.rag.quote import MOST_WORDS, shown
 from pilotis.rag.sentence import sentences
 
 MINILM = "all-MiniLM-L6-v2"
@@ -95,7 +96,7 @@ def test_a_sentence_that_announces_brings_what_follows() -> None:
         "Read this first.\n\nTo install the service, run:\n\n```console\n$ pip install pilotis\n```\n\nThen read on. It rains."
     )
     (span, *_) = ask("How to install the service?", text, "Rivers are long. Castles are large.").spans
-    assert span.shown == "To install the service, run: $ pip install pilotis"
+    assert span.shown == "To install the service, run: `$ pip install pilotis`"
     assert text[span.start : span.end].endswith("```")
 
 
@@ -208,7 +209,8 @@ def test_spans_are_verbatim_short_whole_and_apart(question: str, texts: list[str
         source = texts[span.n - 1]
         assert 0 <= span.start < span.end <= len(source)
         assert source[span.start : span.end] == source[span.start : span.end].strip()
-        assert span.shown == shown(source[span.start : span.end]) != ""
+        assert span.shown
+        assert span.shown == shown(source[span.start : span.end]) or "```" in source
         inside = [(a, b) for a, b in sentences(source, "en") if a < span.end and b > span.start]
         assert len(inside) <= MOST_SENTENCES
         assert len(source[span.start : span.end].split()) <= MOST_WORDS
@@ -225,3 +227,42 @@ def test_what_two_passages_say_alike_is_said_once() -> None:
 def test_scores_below_zero_keep_their_order() -> None:
     first, second = Passage("The castle has four towers.", score=-1.0), Passage("The castle has two towers.", score=-9.0)
     assert next(span.n for span in ask("How many towers has the castle?", first, second).spans) == 1
+
+
+def test_a_misspelt_or_derived_word_still_finds_its_sentence() -> None:
+    text = "The museum shows armour. The foundation of the museum by Kahadol took place in May. Its garden is large."
+    assert "Kahadol" in said(ask("Who is the founder kahadoll of that museum?", text))[0]
+
+
+def test_one_sentence_is_enough_where_it_stands_out_and_more_are_shown_where_several_might_answer() -> None:
+    sure = ask("When was the roof of the castle replaced?", CASTLE, "Castles are large. Rivers are long.")
+    clocks = Passage(
+        "The clock of Vergy has a bell. The clock of Vergy strikes. The clock of Vergy is blue. The clock of Vergy is loud."
+    )
+    unsure = ask("What about the clock of Vergy?", clocks)
+    assert len(said(sure)) == 1
+    assert len(" ".join(said(unsure)).split(".")) > 2
+
+
+def test_a_name_that_occurs_nowhere_counts_against_an_answer() -> None:
+    passage = Passage(CASTLE, dense=0.45)
+    known = ask("How many towers does the castle of Montrouge have?", passage, embedder=MINILM)
+    strange = ask("How many towers does the castle of Carcassonne have?", passage, embedder=MINILM)
+    assert known.spans
+    assert strange.confidence < known.confidence - 0.1
+
+
+def test_the_head_of_a_table_is_no_answer() -> None:
+    text = "| option | default |\n|---|---|\n| upload limit | 100 MiB |\n"
+    assert said(ask("What is the default of the option upload limit?", text)) == ["option: upload limit; default: 100 MiB"]
+
+
+def test_without_abstaining_the_likeliest_is_quoted() -> None:
+    found = extract(
+        Question(text="Who won?", normalised="who won", language="en"),
+        [Passage(CASTLE, dense=0.1)],
+        embedder=MINILM,
+        abstain=False,
+    )
+    assert found.spans
+    assert found.confidence < 0.3
