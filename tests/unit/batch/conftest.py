@@ -11,7 +11,8 @@ from pilotis.contract import load
 from pilotis.derive.plan import Env, Plan, derive
 from pilotis.ports import Deps, Document
 from pilotis.testing.backlog import MemoryBacklog, MemoryPace, MemoryQueue
-from pilotis.testing.batch import MemoryBlobs, MemoryDocuments, TextParser
+from pilotis.testing.batch import MemoryDocuments, TextParser
+from pilotis.testing.blobs import MemoryBlobs
 from pilotis.testing.money import MemoryMoney
 from pilotis.testing.online import HashingEmbedder, MemoryKeys, MemoryLedger, MemoryMeter, MemoryPassages
 from pilotis.testing.sources import MemorySourceItems

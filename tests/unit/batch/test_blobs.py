@@ -11,7 +11,7 @@ import pytest
 from pilotis.adapters.blobs import FolderBlobs
 from pilotis.errors import Transient
 from pilotis.ports import Blobs
-from pilotis.testing.batch import MemoryBlobs
+from pilotis.testing.blobs import MemoryBlobs
 
 
 @pytest.fixture(params=["memory", "folder"])

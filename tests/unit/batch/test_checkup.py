@@ -9,7 +9,7 @@ from typing import cast
 from pilotis.batch.checkup import Finding, look
 from pilotis.ports import Cache, Query
 from pilotis.ports.checkup import Looked
-from pilotis.testing.batch import MemoryBlobs
+from pilotis.testing.blobs import MemoryBlobs
 
 
 class Database:

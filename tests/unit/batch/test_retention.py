@@ -13,7 +13,7 @@ from pilotis.batch.retention import Keep, chosen, create_if_due, prune
 from pilotis.batch.snapshot import create, shelf, verify
 from pilotis.errors import Conflict
 from pilotis.testing.archive import MemoryArchive, MemoryDump
-from pilotis.testing.batch import MemoryBlobs
+from pilotis.testing.blobs import MemoryBlobs
 
 NOW = datetime(2026, 7, 14, 3, tzinfo=UTC)
 OWNER = Owner(contract="rag", env="dev", digest="0" * 64)

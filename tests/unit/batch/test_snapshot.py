@@ -19,7 +19,7 @@ from pilotis.batch.snapshot import create, find, shelf, verify
 from pilotis.errors import Conflict, NotFound, Permanent, SetupError
 from pilotis.ports.archive import LedgerSum
 from pilotis.testing.archive import MemoryArchive, MemoryDump
-from pilotis.testing.batch import MemoryBlobs
+from pilotis.testing.blobs import MemoryBlobs
 
 NOW = datetime(2026, 7, 14, 3, tzinfo=UTC)
 OWNER = Owner(contract="rag", env="dev", digest="0" * 64)
