@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Protocol
 
-from pilotis.rag.extract import shown
 from pilotis.rag.golden import Expected, GoldenQuestion
 from pilotis.rag.lexical import terms
 from pilotis.rag.metrics import contains
 from pilotis.rag.prompt import LANGUAGES, Prompt
+from pilotis.rag.quote import shown
 from pilotis.rag.sentence import sentences
 
 SHORTEST, LONGEST = 6, 45

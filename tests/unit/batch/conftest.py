@@ -82,3 +82,10 @@ def town(tmp_path: Path) -> Town:
         instance="test",
     )
     return Town(plan, plan.env("dev"), deps, documents, passages, blobs, parser, queue, embedder, ledger, money, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_shift_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, one call does all that waits."""
+    monkeypatch.setattr("pilotis.batch.ingest.SHIFT_S", 60.0)
+    monkeypatch.setattr("pilotis.batch.embed.SHIFT_S", 60.0)

@@ -387,8 +387,8 @@ async def test_killed_between_registering_and_noting_it_knows_its_document(town:
 
 
 async def test_one_at_a_time(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lead, "LEASE_S", 0.02)
-    monkeypatch.setattr(lead, "HEARTBEAT_S", 0.005)
+    monkeypatch.setattr(lead, "LEASE_S", 0.4)
+    monkeypatch.setattr(lead, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(lead, "POLL_S", 0.005)
     gate = asyncio.Event()
     slow = source(1)
