@@ -105,7 +105,7 @@ async def test_a_worker_that_starts_sweeps_what_a_dead_upload_left(town: Town, t
             path.write_text(f"an {age} upload that died between storing and registering")
             digests[age], _ = await deps.blobs.put(path)
         os.utime(town.data / "blobs" / "unsettled" / digests["old"], (0, 0))
-        town.worker("ingest")
+        town.worker("upkeep")
         async with asyncio.timeout(30):
             while await deps.blobs.exists(digests["old"]):  # noqa: ASYNC110 - another process deletes it
                 await asyncio.sleep(0.05)
