@@ -25,6 +25,7 @@ import pilotis
 from pilotis.adapters.kreuzberg import fence
 from pilotis.adapters.kreuzberg.unreadable import Unreadable
 
+_UNREACHABLE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE})
 _SEEING = 0.75
 """The share of a file's time after which OCR begins no other page: what was read until then is kept."""
 LENGTH = struct.Struct(">Q")
@@ -68,13 +69,20 @@ def _answer(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Unreadable as error:
         return {"reason": error.reason, "remedy": error.remedy}
     except (MemoryError, OSError) as error:
-        if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
-            return {"memory": True}
-        return {"reason": f"the file cannot be read: {error.strerror or error}", "remedy": "check its permissions"}
+        return _of_system(error)
     except RecursionError:
         return {"reason": "it is nested too deeply", "remedy": "flatten it"}
     except BaseException as error:  # a bug of a reader's, met by one file, and Rust's panics, which are no Exception
         return {"crash": f"{type(error).__name__}: {error}"[:2000]}
+
+
+def _of_system(error: MemoryError | OSError) -> dict[str, Any]:
+    if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+        return {"memory": True}
+    if error.errno in _UNREACHABLE:
+        return {"reason": f"the file cannot be read: {error.strerror}", "remedy": "check its permissions"}
+    # What the library calls an error of input is in the file.
+    return {"reason": "the file is damaged: it cannot be read to its end", "remedy": "send an intact copy"}
 
 
 def _rss() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +18,12 @@ MAX_RATIO = 150
 MAX_HARMLESS_BYTES = 32 * 1024 * 1024
 MAX_MEMBERS = 20_000
 _ENCRYPTED = 0x1
+_MOST_SAID = 4 << 20
+_PASSWORDS = {
+    "META-INF/manifest.xml": re.compile(rb"<[\w:]{0,40}encryption-data"),
+    "META-INF/encryption.xml": re.compile(rb"URI=[\"'][^\"']{1,1000}\.(?:x?html?|xml)[\"']", re.IGNORECASE),
+}
+_ANEW = "save it again with its own application"
 _OLE_BYTES, _SECTOR = 32 << 20, 512
 _SHEET_PASSWORD = re.compile(rb"\x09\x08\x10\x00\x00[\x05\x06].{14}(?:\x86\x00\x00\x00)?\x2f\x00", re.DOTALL)
 """A workbook's first record, then FILEPASS ([MS-XLS] 2.4.117), which only encrypted ones have."""
@@ -40,26 +48,40 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
-        raise Unreadable(
-            f"the file is damaged: {str(error).lower() or 'its zip directory cannot be read'}", "send an intact copy"
-        ) from error
-    if any(member.flag_bits & _ENCRYPTED for member in members):
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+            raise
+        whole = "file is not a zip file" in str(error).lower()
+        what = "it is not a whole zip file, as its format must be" if whole else "its zip directory cannot be read"
+        raise Unreadable(f"the file is damaged: {what}", "send an intact copy") from error
+    if any(member.flag_bits & _ENCRYPTED for member in members) or _declares_a_password(path, members):
         raise Unreadable("the file is protected by a password", "remove the password and send it again")
     if sum(member.compress_size for member in members) > path.stat().st_size:
-        raise Unreadable("its parts lie over one another (a zip bomb?)", "save it again with its own application")
+        raise Unreadable("its parts lie over one another (a zip bomb?)", _ANEW)
+    if len(members) > MAX_MEMBERS:
+        raise Unreadable(f"it holds {len(members):,} parts, and {MAX_MEMBERS:,} is the most (a zip bomb?)", _ANEW)
     total = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
-    if (
-        len(members) > MAX_MEMBERS
-        or total > MAX_UNPACKED_BYTES
-        or (total > MAX_HARMLESS_BYTES and total > MAX_RATIO * max(packed, 1))
-    ):
+    if total > MAX_UNPACKED_BYTES or (total > MAX_HARMLESS_BYTES and total > MAX_RATIO * max(packed, 1)):
         raise Unreadable(
             f"it would unpack to {total / 2**20:,.0f} MiB in {len(members):,} parts, {total / max(packed, 1):,.0f} times its size (a zip bomb?)",
-            "save it again with its own application",
+            _ANEW,
         )
     _check_declared_sizes(path, members)
+
+
+def _declares_a_password(path: Path, members: list[zipfile.ZipInfo]) -> bool:
+    """OpenDocument encrypts its parts inside an archive that opens; an e-book whose chapters are encrypted has bought rights."""
+    for member in members:
+        if member.filename not in _PASSWORDS or member.file_size > _MOST_SAID:
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if _PASSWORDS[member.filename].search(archive.read(member)):
+                    return True
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            return False
+    return False
 
 
 def _check_declared_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -68,7 +90,7 @@ def _check_declared_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
         for member in members:
             if member.compress_type != zipfile.ZIP_DEFLATED or member.compress_size == 0:
                 continue
-            file.seek(member.header_offset)
+            file.seek(max(0, member.header_offset))
             header = file.read(30)
             if len(header) < 30:
                 raise Unreadable("the file is damaged: a part lies beyond its end", "send an intact copy")
@@ -76,7 +98,7 @@ def _check_declared_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
             if _unpacks_to_more(file.read(member.compress_size), member.file_size):
                 raise Unreadable(
                     f"its part {member.filename!r} is larger than it declares (a zip bomb?)",
-                    "save it again with its own application",
+                    _ANEW,
                 )
 
 

@@ -49,7 +49,8 @@ def enclose(*, memory_bytes: int, parent: int, readable: Iterable[str], scratch:
     missing += _limit("written files", resource.RLIMIT_FSIZE, LIBRARY_BYTES)
     missing += _limit("core dumps", resource.RLIMIT_CORE, 0)
     if sys.platform != "linux":
-        return [*missing, "life without its parent", "reading other files"]
+        # macOS takes the limit of the address space and does not keep it.
+        return list(dict.fromkeys([*missing, "memory", "life without its parent", "reading other files"]))
     libc = ctypes.CDLL(None, use_errno=True)
     # Where the kernel grants none, `seal` still forbids every socket.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)

@@ -28,6 +28,7 @@ from pilotis.rag.blocks import heading_text
 _HEAD = re.compile(r"<head[\s>].{0,2000000}?</head\s*>", re.IGNORECASE | re.DOTALL)
 _HTML_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,2000}?)</title", re.IGNORECASE | re.DOTALL)
 _HTML_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([\w-]{2,40})", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{1,5000}>|<!--.{0,100000}?-->", re.DOTALL)
 _PERMALINK = re.compile(r"\[(?:¶|#|🔗|§|)\]\([^()\s]{0,300}(?: \"[^\"\n]{0,200}\")?\)")
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.{0,300})$", re.MULTILINE)
 _IMAGE = re.compile(r"!\[[^\[\]\n]{0,500}\]\([^()\n]{0,2000}\)")
@@ -46,9 +47,15 @@ _MARKER_FORMAT = f"\n\n{token_hex(8)}page{{page_num}}\n\n"
 _MARKER = re.compile(_MARKER_FORMAT.strip().format(page_num=r"\d+"))
 _DAMAGE = (
     (re.compile(r"deflate|CRC|checksum|inflate", re.IGNORECASE), "its compressed content is broken"),
+    (re.compile(r"file not found|not found in|missing", re.IGNORECASE), "a part of it is missing"),
+    (re.compile(r"recursion|nested|depth", re.IGNORECASE), "it is nested too deeply"),
+    (re.compile(r"invalid zip|open ZIP", re.IGNORECASE), "its zip directory cannot be read"),
+    (re.compile(r"valid UTF-?8"), "its text is not UTF-8"),
+    (re.compile(r"Cannot detect file format"), "it is no spreadsheet"),
+    (re.compile(r"JSON"), "it is not valid JSON"),
+    (re.compile(r"OPF"), "its list of chapters is not well-formed"),
     (re.compile(r"XML|tag not closed|unexpected end tag", re.IGNORECASE), "its XML is not well-formed"),
     (re.compile(r"unexpected end|end of file|EOF|truncated|failed to fill", re.IGNORECASE), "it ends too early"),
-    (re.compile(r"not found in archive|missing", re.IGNORECASE), "a part of it is missing"),
 )
 _PLACE = re.compile(r"['\"]?/[\w./-]{2,}['\"]?")
 _A4 = (595.0, 842.0)
@@ -240,7 +247,9 @@ def _html_text(content: bytes) -> str:
         result = kreuzberg.extract_bytes_sync(text.encode(), "text/html", _config("text/html"))
     except kreuzberg.KreuzbergError as error:
         raise _translated(error, "text/html") from error
-    return _PERMALINK.sub("", unescape(_without_pseudo_front_matter(result.content)))
+    found = _PERMALINK.sub("", unescape(_without_pseudo_front_matter(result.content)))
+    # Nested deeper than it looks, it gives nothing.
+    return found if any(map(str.isalnum, found)) else html.unescape(_TAG.sub(" ", text)).strip()
 
 
 def _config(media_type: str) -> kreuzberg.ExtractionConfig:

@@ -109,7 +109,7 @@ def _text(head: bytes, by_name: str | None) -> str:
 def _zip(head: bytes, by_name: str | None) -> str:
     if head[30:38] == b"mimetype":
         declared = head[38:120].split(b"PK", 1)[0].decode("ascii", "ignore").strip()
-        if declared == EPUB or declared.startswith("application/vnd.oasis.opendocument."):
+        if declared in _BY_EXTENSION.values():
             return declared
     found = next((name for name, folder in _ZIPPED.items() if folder in head), None)
     if found:
