@@ -58,11 +58,12 @@ async def measure(judged: Set, env: Env, plan: Plan, deps: Deps) -> dict[str, ob
     }
 
 
-async def index(judged: Set, plan: Plan, env: Env, deps: Deps) -> dict[str, str]:
+async def index(judged: Set, plan: Plan, env: Env, deps: Deps, *, titles: bool = True) -> dict[str, str]:
     """Put the set's documents into a business unit of the set's name; return document id -> the set's id."""
     names = {}
     for row in judged.corpus:
-        content = f"# {row['title']}\n\n{row['text']}" if row.get("title") else row["text"]
+        title = row.get("title") if titles else None
+        content = f"# {title}\n\n{row['text']}" if title else row["text"]
         new = NewDocument(
             bu=judged.name,
             collection="default",
@@ -76,7 +77,7 @@ async def index(judged: Set, plan: Plan, env: Env, deps: Deps) -> dict[str, str]
         claim = await deps.documents.claim(lease_s=60)
         assert claim is not None
         assert claim.document.id == document.id
-        parsed = Parsed(text=content, title=row.get("title") or None)
+        parsed = Parsed(text=content, title=title or None)
         await deps.documents.stage(
             claim, parsed, cut(parsed, document_id=document.id, size_tokens=env.passage_tokens, languages=env.languages)
         )

@@ -12,6 +12,8 @@ The name is a list of words after `mock`, as in `mock-ttft200-itl5-len50-nousage
     401 403 404 400 quota                                                     resetxN  breaks the connection before it answers
     nooptions nomax nonewmax   refuses stream_options, max_tokens, max_completion_tokens as unknown parameters
     dimN          length of vectors (8)   short zero nan  one vector or score too few, zeros, NaN
+    mostN charsN  refuses more than N texts, or a text of more than N characters     perN  bytes of a token in its usage (4)
+    dims nofloat  takes `dimensions`, refuses the encoding format float              data list  scores in Voyage's or TEI's form
 
 `GET /seen/MODEL` tells what the model was asked: `{"requests": [bodies], "keys": [...], "headers": [...], "abandoned": streams left by
 their client, "words": sent}`. Nothing takes longer than a minute or sends more than 5000 words.
@@ -21,9 +23,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import json
 import re
+import struct
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -170,11 +174,32 @@ async def embeddings(request: Request) -> Response:
         return refused
     if any(not text for text in body["input"]):
         return error(400, "input cannot be an empty string")
+    refused = too_much(behaviour, body["input"])
+    if refused is not None:
+        return refused
+    if "nofloat" in behaviour and body.get("encoding_format") == "float":
+        return error(400, "value 'float' supplied for argument 'encoding_format' is not valid")
+    if "dimensions" in body and "dims" not in behaviour:
+        return error(400, "this model does not support specifying dimensions", param="dimensions")
     await asyncio.sleep((60_000 if "slow" in behaviour else behaviour.number("ttft", 0)) / 1000)
     texts = body["input"][1:] if "short" in behaviour else body["input"]
-    rows = [{"index": i, "object": "embedding", "embedding": vector(text, behaviour)} for i, text in enumerate(texts)]
-    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+    rows: list[dict[str, Any]] = []
+    for i, text in enumerate(texts):
+        numbers: Any = vector(text, behaviour)[: body.get("dimensions")]
+        if body.get("encoding_format") == "base64":
+            numbers = base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+        rows.append({"index": i, "object": "embedding", "embedding": numbers})
+    tokens = sum(len(text.encode()) for text in texts) // behaviour.number("per", 4)
+    usage = None if "nousage" in behaviour else {"prompt_tokens": tokens, "total_tokens": tokens}
     return JSONResponse({"object": "list", "model": body["model"], "data": rows[::-1], "usage": usage})
+
+
+def too_much(behaviour: Behaviour, texts: list[str]) -> Response | None:
+    most, characters = behaviour.number("most", 10**9, 10**9), behaviour.number("chars", 10**9, 10**9)
+    if len(texts) > most:
+        return error(413, f"batch size {len(texts)} > maximum allowed batch size {most}")
+    longest = max(map(len, texts), default=0)
+    return error(422, f"`inputs` must have less than {characters} tokens. Given: {longest}") if longest > characters else None
 
 
 def vector(text: str, behaviour: Behaviour) -> list[float]:
@@ -191,14 +216,21 @@ async def rerank(request: Request) -> Response:
     if refused is not None:
         return refused
     await asyncio.sleep((60_000 if "slow" in behaviour else behaviour.number("ttft", 0)) / 1000)
+    refused = too_much(behaviour, body["documents"])
+    if refused is not None:
+        return refused
     asked = set(body["query"].lower().split())
     scores = [(len(asked & set(text.lower().split())) / len(asked), i) for i, text in enumerate(body["documents"])]
-    results = [{"index": i, "relevance_score": score} for score, i in sorted(scores, reverse=True)][: body["top_n"]]
+    results = [{"index": i, "relevance_score": score} for score, i in sorted(scores, reverse=True)][: body.get("top_n")]
     if "nan" in behaviour:
         return Response(json.dumps({"results": [{"index": 0, "relevance_score": float("nan")}]}), media_type="application/json")
-    if "shape" in behaviour:
-        return JSONResponse({"data": results})
-    return JSONResponse({"results": results[1:] if "short" in behaviour else results})
+    forms: dict[str, Any] = {
+        "shape": {"scores": results},
+        "data": {"object": "list", "data": results},
+        "list": [{"index": found["index"], "score": found["relevance_score"]} for found in results],
+        "short": {"results": results[1:]},
+    }
+    return JSONResponse(next((form for word, form in forms.items() if word in behaviour), {"results": results}))
 
 
 async def story_of(request: Request) -> Response:

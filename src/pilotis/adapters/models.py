@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pilotis.adapters.breaker import Breaker
+from pilotis.contract.presets import PROVIDERS
 from pilotis.errors import SetupError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def open_embedder(env: Env, environ: Mapping[str, str], *, cache: Path, batch: b
         from pilotis.adapters.onnx import OnnxEmbedder
 
         return OnnxEmbedder(cache, min(2, _cores()), spin=not batch)
-    from pilotis.adapters.openai import OpenAIEmbedder
+    from pilotis.adapters.openai_embedder import OpenAIEmbedder
 
     return OpenAIEmbedder(
         model=wanted.model,
@@ -110,11 +111,13 @@ def open_reranker(env: Env, environ: Mapping[str, str], watch: Watch) -> Reranke
     model = env.reranker
     if not env.rerank or model is None:
         return None
-    from pilotis.adapters.rerank import HttpReranker
+    from pilotis.adapters.rerank import COHERE_URL, HttpReranker
 
+    # Cohere reranks at another address than the one where it speaks OpenAI's protocol.
+    native = model.provider == "cohere" and model.base_url == PROVIDERS["cohere"].base_url
     return HttpReranker(
         model=model.model,
-        base_url=model.base_url,
+        base_url=COHERE_URL if native else model.base_url,
         key=_key(model, environ),
         key_env=model.key_env,
         breaker=_breaker(model, watch),

@@ -1,33 +1,25 @@
-"""Answers and vectors from any OpenAI-compatible server."""
+"""Answers from any OpenAI-compatible server."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import openai
 
 from pilotis.adapters.breaker import Breaker
 from pilotis.adapters.openai_chunks import Chunks
-from pilotis.adapters.openai_client import Remote, late, never_arrived, retried, translate
+from pilotis.adapters.openai_client import Remote, estimate_tokens, late, never_arrived, retried, translate
 from pilotis.derive.cost import Usage
-from pilotis.errors import Permanent, PilotisError, SetupError, Transient
+from pilotis.errors import Permanent, PilotisError, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable
 
-    from pilotis.ports import Vectors
     from pilotis.rag.prompt import Prompt
 
 OPTIONAL = ("stream_options", "max_completion_tokens", "max_tokens")
 """Parameters a server may not know. One that is refused by name is left out, or replaced, for as long as the process lives."""
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text for a model whose tokenizer we do not have: a quarter of its UTF-8 bytes, rounded up."""
-    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
 
 
 class OpenAIGenerator:
@@ -159,81 +151,6 @@ class OpenAIGenerator:
             output_tokens=self._count_tokens(heard.text) if heard.text else 0,
             estimated=consumed,
         )
-
-
-class OpenAIEmbedder:
-    """Vectors from `/v1/embeddings`, `batch` texts a request, `total_s` seconds for each.
-
-    Raises SetupError where the key is refused or the vectors are not of `dimension`, Transient and Permanent as `OpenAIGenerator`.
-    Blank texts, which servers refuse, are sent as one full stop. What the server charges is not reported through this port.
-    """
-
-    languages: frozenset[str] | None = None
-
-    def __init__(
-        self,
-        *,
-        model: str,
-        dimension: int,
-        base_url: str | None,
-        key: str | None,
-        key_env: str | None = None,
-        breaker: Breaker | None = None,
-        total_s: float = 60.0,
-        batch: int = 128,
-    ) -> None:
-        self.name = model
-        self.dimension = dimension
-        self._remote = Remote(model=model, base_url=base_url, key=key, key_env=key_env, breaker=breaker or Breaker())
-        self._total_s = total_s
-        self._batch = batch
-        self._client = self._remote.open(total_s=total_s)
-
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 of shape (texts, dimension), rows of unit length in the order of the texts."""
-        if not texts:
-            return np.empty((0, self.dimension), np.float32)
-        pieces = [await self._request(texts[start : start + self._batch]) for start in range(0, len(texts), self._batch)]
-        return np.concatenate(pieces)
-
-    def count_tokens(self, text: str) -> int:
-        """Estimate: the server's tokenizer is not known here."""
-        return estimate_tokens(text)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
-
-    async def _request(self, texts: Sequence[str]) -> Vectors:
-        sent = [text if text.strip() else "." for text in texts]
-
-        async def attempt() -> list[list[float]]:
-            answer = await self._client.embeddings.create(model=self.name, input=sent, encoding_format="float")
-            return [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
-
-        return self._checked(await retried(attempt, self._remote, within_s=self._total_s), len(texts))
-
-    def _checked(self, rows: list[list[float]], expected: int) -> Vectors:
-        lengths = {len(row) for row in rows}
-        if len(rows) != expected or len(lengths) != 1:
-            raise Permanent(
-                self._remote.says(f"returned {len(rows)} vectors for {expected} texts, of lengths {sorted(lengths)}"),
-                remedy="check that base_url and the model's name point at an embedding model",
-            )
-        (length,) = lengths
-        if length != self.dimension:
-            raise SetupError(
-                self._remote.says(f"returns vectors of {length} numbers, the contract says {self.dimension}"),
-                remedy=f"set the embedder's dimension to {length} in the contract",
-            )
-        vectors = np.asarray(rows, np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
-            raise Permanent(
-                self._remote.says("returned a vector without direction"),
-                remedy="check the model's server: its vectors hold zeros, NaN or infinity only",
-            )
-        return np.asarray(vectors / norms, np.float32)
 
 
 class _Heard:

@@ -6,7 +6,9 @@ Importing this loads the `openai` SDK (0.5 to 1 s, 45 MB resident): import it on
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +31,8 @@ LONGEST_PAUSE_S = 4.0
 CONNECT_S = 5.0
 QUOTED_CHARACTERS = 300
 """As much of a server's own words as a message of ours repeats."""
+
+_LENGTH = re.compile(r"\b(?:tokens?|length|too (?:long|large|big|many)|context|characters|maximum|exceed\w*)\b", re.IGNORECASE)
 
 _TOLD = (
     *("OpenAI-Organization", "OpenAI-Project", "X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS"),
@@ -68,6 +72,22 @@ class Remote:
             # Its default transport takes twice as long for each call.
             http_client=openai.DefaultAioHttpClient(),
         )
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text for a model whose tokenizer we do not have: a quarter of its UTF-8 bytes, rounded up."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+
+
+def refused(error: PilotisError) -> openai.APIStatusError | None:
+    """The refusal behind an error, where the same request in another form or size might pass: 400, 413 or 422."""
+    cause = error.__cause__
+    return cause if isinstance(cause, openai.APIStatusError) and cause.status_code in (400, 413, 422) else None
+
+
+def is_about_length(refusal: openai.APIStatusError) -> bool:
+    """Whether a server finds what it was sent too long. Each says so in words of its own."""
+    return refusal.status_code == 413 or _LENGTH.search(refusal.message) is not None
 
 
 async def retried(attempt: Callable[[], Awaitable[T]], remote: Remote, *, within_s: float) -> T:

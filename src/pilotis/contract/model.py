@@ -122,7 +122,7 @@ class EnvSection(Record):
     )
     retrieval: Annotated[tuple[RetrievalStep, ...], BeforeValidator(listed)] | None = Field(
         default=None,
-        description="Steps after the search: phrases (words side by side), distinct (no copies), abstain (extractive answers may "
+        description="Steps after the search: phrases (words side by side), distinct (no copies in the prompt), abstain (extractive answers may "
         "say that nothing was found). The list is complete; all of them when left out.",
     )
     llm: ModelRef | None = Field(

@@ -55,10 +55,11 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         "openai": Provider(None, "OPENAI_API_KEY"),
         "anthropic": Provider("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
-        "cohere": Provider("https://api.cohere.com/v2", "COHERE_API_KEY"),
+        "cohere": Provider("https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY"),
         "deepseek": Provider("https://api.deepseek.com", "DEEPSEEK_API_KEY"),
         "google": Provider("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
         "groq": Provider("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+        "jina": Provider("https://api.jina.ai/v1", "JINA_API_KEY"),
         "mistral": Provider("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
         "openrouter": Provider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
         "together": Provider("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
@@ -82,6 +83,7 @@ PREFIXES: tuple[tuple[str, str], ...] = (
     ("rerank-lite", "voyage"),
     ("rerank-", "cohere"),
     ("voyage-", "voyage"),
+    ("jina-", "jina"),
 )
 """First match gives the provider of a model named without one; no match means openai."""
 
@@ -95,6 +97,7 @@ DIMENSIONS: Mapping[str, int] = MappingProxyType(
         "embed-v4.0": 1536,
         "embed-multilingual-v3.0": 1024,
         "embed-english-v3.0": 1024,
+        "jina-embeddings-v3": 1024,
         "voyage-3.5": 1024,
         "voyage-3.5-lite": 1024,
         "voyage-3-large": 1024,

@@ -120,7 +120,7 @@ class Env:
     phrases: bool = True
     """Whether passages that hold the question's words side by side move up."""
     distinct: bool = True
-    """Whether copies of a passage are left out."""
+    """Whether copies of a passage are left out of the prompt."""
     abstain: bool = True
     """Whether an extractive answer says "not found" where no sentence is likely to answer; else it quotes the likeliest."""
     trusted_hops: int = 0

@@ -165,7 +165,6 @@ def _searching(env: Env) -> bytes:
     shaping = {
         "hybrid": env.hybrid,
         "phrases": env.phrases,
-        "distinct": env.distinct,
         "top_k": env.top_k,
         "embedder": asdict(env.embedder),
         "languages": env.languages,
@@ -182,6 +181,7 @@ def _writing(env: Env) -> bytes:
         "prompt": env.prompt,
         "tok_in_max": env.tok_in_max,
         "tok_out_max": env.tok_out_max,
+        "distinct": env.distinct,
         "abstain": env.abstain,
     }
     return _searching(env) + _canonical(shaping)

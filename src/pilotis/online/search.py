@@ -19,7 +19,7 @@ from pilotis.online.settle import Tab
 from pilotis.online.timing import Stopwatch, counted
 from pilotis.ports import Deps, Hit, Kept, Query
 from pilotis.rag.question import Question
-from pilotis.rag.ranking import REREAD, by_phrases, dense_weight, distinct
+from pilotis.rag.ranking import REREAD, by_phrases, dense_weight
 
 Vector = NDArray[np.float32]
 
@@ -92,7 +92,8 @@ async def look(ask: Ask, question: Question, vector: Vector | None, env: Env, de
                 text=question.text,
                 language=question.language,
                 vector=vector,
-                top_k=_fetched(env),
+                # The first are put in order anew, whether three are wanted or thirty.
+                top_k=max(env.top_k, REREAD) if env.phrases else env.top_k,
                 collection=ask.collection,
                 metadata=ask.metadata,
                 dense_weight=_dense_weight(question, env, deps),
@@ -104,18 +105,10 @@ async def look(ask: Ask, question: Question, vector: Vector | None, env: Env, de
     return hits
 
 
-def _fetched(env: Env) -> int:
-    """More than is returned: copies are dropped, and the first are put in order anew, whether three are wanted or thirty."""
-    wanted = env.top_k + env.top_k // 4 if env.distinct else env.top_k
-    return max(wanted, REREAD) if env.phrases else wanted
-
-
 def _read_again(question: Question, hits: Sequence[Hit], env: Env, deps: Deps) -> Sequence[Hit]:
-    if env.distinct:
-        hits = distinct(hits)
-    if env.phrases:
-        hits = by_phrases(question, hits, known=deps.embedder.languages)
-    return hits[: env.top_k]
+    if not env.phrases:
+        return hits
+    return by_phrases(question, hits, known=deps.embedder.languages)[: env.top_k]
 
 
 def _kept(hits: Sequence[Hit], entry: Entry, env: Env) -> Kept | None:

@@ -19,6 +19,7 @@ from pilotis.ports import Deps, Generator, Hit
 from pilotis.rag.extract import Span, extract, not_found
 from pilotis.rag.prompt import Prompt, build
 from pilotis.rag.question import Question
+from pilotis.rag.ranking import distinct
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def begin(ask: Ask, question: Question, hits: Sequence[Hit], env: Env, deps: Dep
         return Draft(question, tuple(hits), model=env.llm.model)
     count = partial(_tokens, deps)
     version = ask.prompt or env.prompt
+    hits = distinct(hits) if env.distinct else hits
     prompt, texts = build(question, hits, version=version, tok_in_max=env.tok_in_max, count_tokens=count, history=ask.history)
     passages = [replace(hit, text=text, end=hit.start + len(text)) for hit, text in zip(hits, texts, strict=False)]
     most = min(ask.max_tokens or env.tok_out_max, env.tok_out_max)

@@ -70,7 +70,10 @@ def by_phrases(question: Question, passages: Sequence[S], *, known: Collection[s
 
 
 def distinct(passages: Sequence[S]) -> list[S]:
-    """Without those that say the same, word for word, as one before: copies of a page, or a notice that stands on every page."""
+    """Without those that say the same, word for word, as one before: copies of a page, or a notice that stands on every page.
+
+    For whoever pays by the token; a list of results keeps them, for each is a place where it is said.
+    """
     first: dict[str, S] = {}
     for passage in passages:
         first.setdefault(passage.text.strip().casefold(), passage)

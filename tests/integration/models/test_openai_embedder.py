@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pilotis.adapters.openai import OpenAIEmbedder
+from pilotis.adapters.openai_embedder import OpenAIEmbedder
 from pilotis.errors import Permanent, PilotisError, SetupError, Transient
 
 unique = itertools.count()
@@ -91,3 +91,61 @@ async def test_failures(embedder: Open, behaviour: str, kind: type[PilotisError]
 
 async def test_a_passing_failure_is_tried_again(embedder: Open) -> None:
     assert (await embedder("500x2").embed(["a"])).shape == (1, 8)
+
+
+async def test_a_batch_that_is_too_large_is_halved_and_later_ones_are_no_larger(embedder: Open, provider: str) -> None:
+    texts = [f"text {n}" for n in range(20)]
+    given = embedder("most5", batch=20)
+    np.testing.assert_allclose(await given.embed(texts), await embedder().embed(texts))
+    sizes = [len(body["input"]) for body in requests(provider, given)]
+    assert sizes == [20, 10, 5, 5, 10, 5, 5]
+    await given.embed(texts)
+    assert [len(body["input"]) for body in requests(provider, given)][len(sizes) :] == [5, 5, 5, 5]
+
+
+async def test_a_text_that_is_too_long_is_cut_and_keeps_its_neighbours(embedder: Open, provider: str) -> None:
+    long = "passage " * 1000
+    given = embedder("chars3000")
+    vectors = await given.embed(["short", long, "other"])
+    fitting = long[:2000]
+    np.testing.assert_allclose(vectors, await embedder().embed(["short", fitting, "other"]))
+    await given.embed(["a", "b", "c"])
+    assert [len(body["input"]) for body in requests(provider, given)][-1] == 3, "it was the text's length, not the batch's"
+
+
+async def test_a_refusal_that_no_cut_helps_ends_after_a_few_requests(embedder: Open, provider: str) -> None:
+    given = embedder("400")
+    with pytest.raises(Permanent, match="refused the request"):
+        await given.embed([f"text {n} " * 200 for n in range(64)])
+    assert len(requests(provider, given)) <= 8
+
+
+async def test_a_model_with_longer_vectors_is_asked_for_shorter_ones(embedder: Open, provider: str) -> None:
+    given = embedder("dims-dim32")
+    assert (await given.embed(["a", "b"])).shape == (2, 8)
+    assert (await given.embed(["c"])).shape == (1, 8)
+    assert [body.get("dimensions") for body in requests(provider, given)] == [None, 8, 8]
+
+
+async def test_shorter_vectors_than_the_contracts_cannot_be_asked_for(embedder: Open, provider: str) -> None:
+    given = embedder("dims-dim4")
+    with pytest.raises(SetupError, match="vectors of 4 numbers"):
+        await given.embed(["a"])
+    assert len(requests(provider, given)) == 1
+
+
+async def test_a_server_without_the_format_float_gets_the_other(embedder: Open, provider: str) -> None:
+    given = embedder("nofloat")
+    np.testing.assert_allclose(await given.embed(["a", "b"]), await embedder().embed(["a", "b"]), atol=1e-6)
+    await given.embed(["c"])
+    assert [body["encoding_format"] for body in requests(provider, given)] == ["float", "base64", "base64"]
+
+
+async def test_tokens_are_counted_as_the_server_charges_them(embedder: Open) -> None:
+    text = "one hundred bytes " * 10
+    given, silent = embedder("per2"), embedder("per2-nousage")
+    assert given.count_tokens(text) == 45
+    await given.embed([text] * 4)
+    assert given.count_tokens(text) == 90
+    await silent.embed([text])
+    assert silent.count_tokens(text) == 45

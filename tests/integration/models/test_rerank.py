@@ -58,3 +58,20 @@ async def test_failures(reranker: Open, behaviour: str, kind: type[PilotisError]
     with pytest.raises(kind, match=says) as caught:
         await reranker(behaviour).rerank("thin columns", ["thin", "columns"])
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("behaviour", ["data", "list"])
+async def test_scores_are_read_as_voyage_and_tei_write_them(reranker: Open, behaviour: str) -> None:
+    assert await reranker(behaviour).rerank("thin columns", ["thin", "nothing"]) == [0.5, 0.0]
+
+
+async def test_more_passages_than_the_server_takes_go_in_several_requests(reranker: Open) -> None:
+    given = reranker("most3")
+    passages = ["thin", "columns", "thin columns"] * 4
+    assert await given.rerank("thin columns", passages) == [0.5, 0.5, 1.0] * 4
+    assert await given.rerank("thin columns", passages) == [0.5, 0.5, 1.0] * 4
+
+
+async def test_a_passage_that_is_too_long_is_read_to_where_it_fits(reranker: Open) -> None:
+    scores = await reranker("chars2000").rerank("thin columns", ["thin " + "x" * 7000 + " columns", "thin columns"])
+    assert scores == [0.5, 1.0]

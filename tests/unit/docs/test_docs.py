@@ -159,7 +159,7 @@ def test_every_prefix_is_listed_with_its_key() -> None:
     for row in rows("answers.md", "## Language models"):
         for prefix in row[0].split(", "):
             listed[prefix] = (row[1], row[2])
-    chat = {prefix: provider for prefix, provider in PREFIXES if not prefix.startswith(("rerank", "voyage", "embed"))}
+    chat = {prefix: provider for prefix, provider in PREFIXES if not prefix.startswith(("rerank", "voyage", "embed", "jina"))}
     assert listed == {
         **{prefix: (provider, PROVIDERS[provider].key_env) for prefix, provider in chat.items()},
         "anything else": ("openai", PROVIDERS["openai"].key_env),

@@ -153,7 +153,7 @@ async def test_the_ladder_bends_step_by_step_and_each_answer_says_so(world: Worl
 
 
 async def test_a_caller_s_own_top_k_gives_way_to_the_ladder(world: World) -> None:
-    world.changes = {"compact_top_k": 2, "top_k": 3, "phrases": False, "distinct": False}
+    world.changes = {"compact_top_k": 2, "top_k": 3, "phrases": False}
     await world.answer(QUESTION, top_k=50)
     world.safe.levels = {"env": 1}
     await world.answer(f"{QUESTION} again", top_k=50)
