@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pilotis.adapters import niceness
 from pilotis.adapters.kreuzberg.child import LENGTH
 from pilotis.adapters.kreuzberg.media import BINARY, HEAD_BYTES, media_type
 from pilotis.errors import Permanent, SetupError, Transient
@@ -162,6 +163,7 @@ class _Child:
                 **environment,
             },
         )
+        niceness.pass_on(process.pid)
         child = cls(process, stderr)
         if child._timed(_START_S, child._receive) is None:
             child.end()
