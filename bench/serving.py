@@ -1,7 +1,8 @@
 """Real API processes on a private stack, each kind of process on the cores that it was given, and wrk, which asks them.
 
 What is measured has the first core of the machine to itself; whoever asks, Postgres, Redis and the simulator of models share the
-others. On a machine of two cores that is one: what they take they take from each other, not from what is measured.
+others. On a machine of two cores that is one: what they take they take from each other, not from what is measured. A ground that is
+`shared` is as the product starts it: everything on all cores.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ class Ground:
         log = (self.folder / f"{port}.log").open("wb")
         command = [also.get("python", sys.executable), *arguments]
         environ = self.environ(env) | also.get("environ", {})
-        process = subprocess.Popen(on_cores(cores, command), env=environ, cwd=self.folder, stdout=log, stderr=log)
+        # In a session of its own, as `pilotis up` starts it: the scheduler weighs sessions against each other.
+        process = subprocess.Popen(
+            on_cores(cores, command), env=environ, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+        )
         self.running.append(process)
         url = f"http://127.0.0.1:{port}"
         _until_ready(url + path, process, Path(log.name))
@@ -132,7 +136,7 @@ class Ground:
     def wrk(
         self, asked: Process, path: str, bodies: Path, key: str, *, connections: int, seconds: float, pause_ms: float = 0
     ) -> dict[str, float]:
-        """What wrk says of `asked`: `rate` a second, `p50_ms`, `p99_ms`, `requests`; and `cpu_ms` of that process for each.
+        """What wrk says of `asked`: `rate` a second, `p50_ms`, `p95_ms`, `p99_ms`, `requests`; and `cpu_ms` of that process for each.
 
         Ends the program where a request failed.
         """
@@ -148,7 +152,7 @@ class Ground:
 
 
 @contextmanager
-def ground(*paid: str, simulator: str | None = None) -> Iterator[Ground]:
+def ground(*paid: str, simulator: str | None = None, shared: bool = False) -> Iterator[Ground]:
     """A private stack, this process included, on all cores but the first; each of the `paid` models of `simulator` is an env.
 
     Ends the program where there are no two cores.
@@ -156,13 +160,14 @@ def ground(*paid: str, simulator: str | None = None) -> Iterator[Ground]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("SKIPPED: one core cannot hold both who is measured and who measures")
-    os.sched_setaffinity(0, set(cores[1:]))
+    first, others = (set(cores), set(cores)) if shared else ({cores[0]}, set(cores[1:]))
+    os.sched_setaffinity(0, others)
     contract = CONTRACT + "".join(PAID.format(name=model, model=model, simulator=simulator) for model in paid)
     with (
         private_stack(contract) as (given, plan, env, addresses),
         tempfile.TemporaryDirectory(prefix="pilotis-bench-") as folder,
     ):
-        made = Ground(given, plan, env, addresses, Path(folder), {cores[0]}, set(cores[1:]))
+        made = Ground(given, plan, env, addresses, Path(folder), first, others)
         try:
             yield made
         finally:

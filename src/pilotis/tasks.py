@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pilotis import wiring
-from pilotis.adapters import kreuzberg, sources
+from pilotis.adapters import kreuzberg, niceness, sources
 from pilotis.adapters.archive import daily
 from pilotis.adapters.celery import ROUND_S, QueueName, serve
 from pilotis.batch import runs
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         wiring.start_logs(f"{asked.queue}[{os.getpid()}]")
-        os.nice(NICENESS)
+        niceness.give_way(NICENESS)
         given = wiring.settings()
         plan, env = wiring.load_plan(given)
         with (

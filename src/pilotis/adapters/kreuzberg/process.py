@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from pilotis.adapters import niceness
 from pilotis.adapters.kreuzberg.child import LENGTH
 from pilotis.adapters.kreuzberg.tables import MAX_CHARACTERS
 from pilotis.adapters.kreuzberg.tesseract import Tesseract
@@ -65,6 +66,7 @@ class Child:
                     **environment,
                 },
             )
+            niceness.pass_on(process.pid)
             child = cls(process, stderr)
             hello = child._timed(_START_S, child._receive)
         if hello is None or hello.get("broken"):
