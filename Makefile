@@ -42,6 +42,7 @@ bench: $(VENV)/dev.stamp  ## Measure speed and memory, and quality where DATA= n
 	$(BIN)/python bench/process.py
 	$(BIN)/python bench/scale.py docs --sizes 1000 10000
 	$(if $(DATA),$(BIN)/python bench/quality.py $(DATA),@echo "quality: SKIPPED, name a folder of judged sets with DATA=")
+	$(if $(DATA),$(BIN)/python bench/answers.py $(DATA))
 
 lock: $(VENV)/bin/python  ## Resolve the dependencies again and write the locks
 	$(BIN)/python scripts/lock.py

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import random
 import re
 import statistics
@@ -172,6 +173,8 @@ async def run(folders: Sequence[Path], opened: Opened, questions: int, *, as_jso
 
 
 if __name__ == "__main__":
+    # Nobody brings the books of a bench up to date: each request would say that it is served without budgets.
+    logging.getLogger("pilotis.online").setLevel(logging.ERROR)
     arguments = parser(__doc__)
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--questions", type=int, default=300, help="asked of each kind at most")

@@ -170,6 +170,7 @@ def test_every_prefix_is_listed_with_its_key() -> None:
     ("page", "sentence"),
     [
         ("answers.md", f"{question.MAX_CHARACTERS:,} characters at most"),
+        ("answers.md", "the first ten passages" if ranking.REREAD == 10 else "?"),
         ("answers.md", f"dense side is {ranking.DENSE_WEIGHT:.2f} where"),
         ("answers.md", f"and {ranking.FOREIGN_DENSE_WEIGHT:.2f} where it does not"),
         ("answers.md", f'"{extract.NOT_FOUND["en"]}"'),

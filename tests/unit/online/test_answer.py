@@ -78,6 +78,24 @@ async def test_the_ledger_holds_what_the_answer_says_it_cost(world: World) -> No
     assert world.meter.total("rag_tokens_total", model="gpt-4o-mini", **{"class": "output"}) == 100
 
 
+async def test_a_model_is_not_paid_to_read_a_copy(world: World) -> None:
+    await world.add("copy.md", "Backups run every night. The backup of the database is kept for thirty days on a second site.")
+    prompts = []
+    for distinct in (True, False):
+        world.generator = paid("Thirty days [1].")
+        world.changes["distinct"] = distinct
+        await world.answer(f"How long is a backup kept{'?' if distinct else ', please?'}")
+        prompts.append(world.generator.prompts[0].user.count("kept for thirty days"))
+    assert prompts == [1, 2]
+
+
+async def test_without_abstaining_the_likeliest_sentence_is_quoted(world: World) -> None:
+    world.changes["abstain"] = False
+    done, _ = await world.answer("Who painted the ceiling?")
+    assert done.found
+    assert done.citations
+
+
 async def test_an_answer_says_what_it_would_have_cost_elsewhere(world: World) -> None:
     done, _ = await world.answer("How long is a backup kept?")
     assert set(done.receipt.elsewhere_eur) == set(world.plan.envs) - {"dev"}
