@@ -31,7 +31,6 @@ from pilotis.ports import Deps
 from pilotis.ports.backlog import WorkQueue
 from pilotis.wiring import open_deps
 from serving import Ground, Process, ground, middle, on_cores, require_wrk
-from synthetic import BU
 
 LOAD = "load"
 """The business unit whose documents are indexed meanwhile."""
