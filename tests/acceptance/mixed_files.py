@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import csv
 import re
+import signal
 import sys
 import tarfile
 import tempfile
@@ -134,8 +135,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--most-bytes", type=int, default=2**62, help="leave out larger files, whose passages take minutes")
     parser.add_argument("--folder", type=Path, help="where to work; left out, a temporary folder that is removed")
     asked = parser.parse_args()
+    # A shell in the background leaves it ignored to all that it starts, and `pilotis up` ends by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as leaving:
         folder = (asked.folder or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="pilotis-mixed-")))).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +147,7 @@ def main() -> int:
             tar.extractall(folder / "files", filter="data")
         files = next((folder / "files").rglob("MANIFEST.csv")).parent
         with (files / "MANIFEST.csv").open(encoding="utf-8") as manifest:
-            rows = list(csv.DictReader(manifest))
+            rows = [row for row in csv.DictReader(manifest) if int(row["bytes"]) <= asked.most_bytes]
         town = Town(folder)
         leaving.callback(town.stop)
         town.start()

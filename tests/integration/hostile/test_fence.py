@@ -299,7 +299,7 @@ async def test_a_file_elsewhere_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text("Words of another.")
     parser = KreuzbergParser(folder=tmp_path / "in")
     try:
-        if "reading other files" in await parser.unbounded():
+        if "other files" in await parser.unbounded():
             pytest.skip("this kernel has no Landlock")
         with pytest.raises(Permanent, match="cannot be read: Permission denied"):
             await parser.parse(tmp_path / "out.txt", name="out.txt", media_type="")

@@ -50,7 +50,7 @@ def enclose(*, memory_bytes: int, parent: int, readable: Iterable[str], scratch:
     missing += _limit("core dumps", resource.RLIMIT_CORE, 0)
     if sys.platform != "linux":
         # macOS takes the limit of the address space and does not keep it.
-        return list(dict.fromkeys([*missing, "memory", "life without its parent", "reading other files"]))
+        return list(dict.fromkeys([*missing, "memory", "life without its parent", "other files"]))
     libc = ctypes.CDLL(None, use_errno=True)
     # Where the kernel grants none, `seal` still forbids every socket.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
@@ -64,9 +64,7 @@ def enclose(*, memory_bytes: int, parent: int, readable: Iterable[str], scratch:
     if os.getppid() != parent:
         sys.exit(0)
     return (
-        missing
-        if _landlocked(libc, {*readable, sys.prefix, sys.base_prefix, *_SYSTEM}, scratch)
-        else [*missing, "reading other files"]
+        missing if _landlocked(libc, {*readable, sys.prefix, sys.base_prefix, *_SYSTEM}, scratch) else [*missing, "other files"]
     )
 
 
