@@ -16,13 +16,18 @@ TRIES, PAUSE_S = 20, 0.1
 
 
 def give_way(niceness: int) -> None:
-    """Make this process nicer by so much, and its session with it where it leads one."""
-    pass_on(os.getpid(), os.nice(niceness))
+    """Make this process nicer by so much, and its session by half of that where it leads one."""
+    os.nice(niceness)
+    pass_on(os.getpid())
 
 
-def pass_on(pid: int, niceness: int | None = None) -> None:
-    """Give the session that `pid` leads that niceness, or this process' own. Nothing where it leads none, or there are no autogroups."""
-    wanted = os.nice(0) if niceness is None else niceness
+def pass_on(pid: int) -> None:
+    """Give the session that `pid` leads half of this process' niceness. Nothing where it leads none, or there are no autogroups.
+
+    Half, because a session stands beside all that runs on the machine. At 5 it has a third of the weight of another; at 10 a tenth,
+    and beside eight busy sessions of other people on two cores the workers indexed next to nothing.
+    """
+    wanted = os.nice(0) // 2
     for _ in range(TRIES):
         with suppress(OSError):  # another system, a kernel without them, a process that is gone
             try:

@@ -62,27 +62,30 @@ DELETE FROM blob WHERE sha256 = %(sha256)s
 
 -- name: claim
 -- The oldest document of the business unit that has waited longest for its turn. `unit` leaps from one unit to the next in the
--- index: it reads as many entries as there are units, not as there are documents.
+-- index: it reads as many entries as there are units, not as there are documents. `chosen` asks them in turn and stops at the first
+-- that has one due: sorted afterwards, a document of every unit would be looked up, and locked, for the one that is taken.
 WITH RECURSIVE unit AS (
     (SELECT bu FROM document WHERE state IN ('received', 'parsing') ORDER BY bu LIMIT 1)
     UNION ALL
     SELECT (SELECT next.bu FROM document AS next WHERE next.state IN ('received', 'parsing') AND next.bu > unit.bu ORDER BY next.bu LIMIT 1)
     FROM unit WHERE unit.bu IS NOT NULL
-), chosen AS MATERIALIZED (
-    SELECT unit.bu, due.id
+), turned AS MATERIALIZED (
+    SELECT unit.bu
     FROM unit LEFT JOIN turn ON turn.queue = 'ingest' AND turn.bu = unit.bu
-    CROSS JOIN LATERAL (
+    WHERE unit.bu IS NOT NULL AND NOT EXISTS (
+        SELECT FROM turn AS pause WHERE pause.queue = 'ingest' AND pause.bu IN (unit.bu, '*') AND pause.paused_until > now()
+    )
+    ORDER BY turn.served_at NULLS FIRST, unit.bu
+), chosen AS MATERIALIZED (
+    SELECT turned.bu, due.id
+    FROM turned CROSS JOIN LATERAL (
         SELECT id FROM document
-        WHERE document.bu = unit.bu AND state IN ('received', 'parsing') AND next_try_at <= now()
+        WHERE document.bu = turned.bu AND state IN ('received', 'parsing') AND next_try_at <= now()
           AND (lease_until IS NULL OR lease_until < now())
         ORDER BY next_try_at, id
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS due
-    WHERE NOT EXISTS (
-        SELECT FROM turn AS pause WHERE pause.queue = 'ingest' AND pause.bu IN (unit.bu, '*') AND pause.paused_until > now()
-    )
-    ORDER BY turn.served_at NULLS FIRST, unit.bu
     LIMIT 1
 ), served AS (
     INSERT INTO turn (queue, bu, served_at) SELECT 'ingest', bu, clock_timestamp() FROM chosen
