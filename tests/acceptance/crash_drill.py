@@ -120,7 +120,7 @@ class Town:
 
     def stop(self) -> None:
         if self._up and self._up.poll() is None:
-            self._up.send_signal(signal.SIGINT)
+            self._up.send_signal(signal.SIGTERM)  # a shell in the background leaves SIGINT ignored
             self._up.wait(60)
 
     def key(self, bu: str) -> str:
