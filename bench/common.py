@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import psycopg
+
 from pilotis.derive.plan import Env, Plan
 from pilotis.embedded import Addresses
 from pilotis.ports import Deps
@@ -99,6 +102,26 @@ def find_sets(data: Path) -> list[Path]:
 
 def quantile_ms(seconds: Sequence[float], share: float) -> float:
     return statistics.quantiles(seconds, n=100, method="inclusive")[round(share * 100) - 1] * 1e3
+
+
+def others_s(url: str) -> tuple[float, float]:
+    """Processor seconds until now of our child that parses, and of Postgres with all its processes."""
+    parsers = sum(spent_s(child) for child in psutil.Process().children() if "kreuzberg" in " ".join(child.cmdline()))
+    with psycopg.connect(url) as connection:
+        postmaster = psutil.Process(connection.info.backend_pid).parent()
+    assert postmaster
+    ended = postmaster.cpu_times()
+    servers = sum(spent_s(process) for process in [postmaster, *postmaster.children(recursive=True)])
+    return parsers, servers + ended.children_user + ended.children_system
+
+
+def spent_s(process: psutil.Process) -> float:
+    """Its processor seconds until now; 0 where it is gone."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def machine() -> dict[str, str]:

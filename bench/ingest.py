@@ -39,7 +39,7 @@ from unittest.mock import patch
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 
-from common import parser, private_stack, report
+from common import others_s, parser, private_stack, report, spent_s
 from pilotis.adapters.onnx import OnnxEmbedder
 from pilotis.batch.embed import embed_waiting
 from pilotis.batch.ingest import parse_waiting, receive
@@ -225,16 +225,16 @@ def stages(source: Path, count: int) -> list[Row]:
                     media = SUFFIXES[path.suffix]
                     name = str(path.relative_to(source))
                     await receive(path, env, deps, bu=BU, collection="c", name=name, media_type=media, metadata={})
-                used = [_others_s(addresses.database_url)]
+                used = [others_s(addresses.database_url)]
                 with patch("pilotis.batch.ingest.cut", clock.timed_cut):
                     while await parse_waiting(env, deps):
                         pass
-                used.append(_others_s(addresses.database_url))
+                used.append(others_s(addresses.database_url))
                 own = time.process_time()
                 while await embed_waiting(plan, env, deps):
                     pass
                 own = time.process_time() - own
-                used.append(_others_s(addresses.database_url))
+                used.append(others_s(addresses.database_url))
                 counts = await deps.documents.counts(BU)
             (parse_s, stage_s), (_, publish_s) = (
                 [b - a for a, b in zip(before, after, strict=True)] for before, after in itertools.pairwise(used)
@@ -254,32 +254,13 @@ def stages(source: Path, count: int) -> list[Row]:
 def _staged(cpu: Mapping[str, float], wall_s: Mapping[str, float], url: str, counts: Mapping[Any, int]) -> Iterator[Row]:
     with psycopg.connect(url) as connection:
         (passages,) = connection.execute("SELECT count(*) FROM entry WHERE bu = %s", (BU,)).fetchone() or (0,)
-    for name, spent_s in cpu.items():
-        row: Row = {"what": name, "CPU s": spent_s, "CPU ms a passage": spent_s * 1e3 / max(1, passages)}
-        yield row | {"to embedding": spent_s / cpu["embed"], "wall s": wall_s[name]}
-    around = sum(spent_s for name, spent_s in cpu.items() if name != "embed")
+    for name, used_s in cpu.items():
+        row: Row = {"what": name, "CPU s": used_s, "CPU ms a passage": used_s * 1e3 / max(1, passages)}
+        yield row | {"to embedding": used_s / cpu["embed"], "wall s": wall_s[name]}
+    around = sum(used_s for name, used_s in cpu.items() if name != "embed")
     yield {"what": "all but embed", "CPU s": around, "to embedding": around / cpu["embed"], "bar": "under 0.2"}
     found = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     yield {"what": f"{passages} passages; {found}"}
-
-
-def _others_s(url: str) -> tuple[float, float]:
-    """Processor seconds until now of our children (the one that parses), and of Postgres with all its processes."""
-    parsers = sum(_spent_s(child) for child in psutil.Process().children() if "kreuzberg" in " ".join(child.cmdline()))
-    with psycopg.connect(url) as connection:
-        postmaster = psutil.Process(connection.info.backend_pid).parent()
-    assert postmaster
-    ended = postmaster.cpu_times()
-    servers = sum(_spent_s(process) for process in [postmaster, *postmaster.children(recursive=True)])
-    return parsers, servers + ended.children_user + ended.children_system
-
-
-def _spent_s(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def two(source: Path, count: int, *, seconds: float, rounds: int) -> list[Row]:
@@ -337,9 +318,9 @@ def _round(url: str, embedding: Sequence[psutil.Process], seconds: float) -> dic
             return int((connection.execute(asked).fetchone() or (0,))[0])
 
     time.sleep(1)
-    before, used, began = embedded(), sum(map(_spent_s, embedding)), time.perf_counter()
+    before, used, began = embedded(), sum(map(spent_s, embedding)), time.perf_counter()
     time.sleep(seconds)
-    after, used = embedded(), sum(map(_spent_s, embedding)) - used
+    after, used = embedded(), sum(map(spent_s, embedding)) - used
     if after == before:
         sys.exit("no passage was embedded in a round: give it more --seconds")
     return {"wall": (after - before) / (time.perf_counter() - began), "own": (after - before) / used}
