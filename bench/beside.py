@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,15 +21,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 
 from common import parser, report
 from online import corpus
 from pilotis.batch.ingest import receive
+from pilotis.cli.children import Child, Children
 from pilotis.ports import Deps
 from pilotis.ports.backlog import WorkQueue
 from pilotis.wiring import open_deps
-from serving import Ground, Process, ground, middle, on_cores, require_wrk
+from serving import Ground, ground, middle, on_cores, require_wrk
 
 LOAD = "load"
 """The business unit whose documents are indexed meanwhile."""
@@ -45,23 +46,12 @@ Round = dict[str, float]
 
 
 @contextmanager
-def workers(on: Ground, cores: set[int]) -> Iterator[list[Process]]:
+def workers(on: Ground, cores: set[int]) -> Iterator[list[psutil.Process]]:
     """One of each queue, on these cores."""
-    log = (on.folder / "workers.log").open("wb")
-    started = []
-    for queue in QUEUES:
-        command = on_cores(cores, [sys.executable, "-P", "-m", "pilotis.tasks", queue])
-        process = subprocess.Popen(
-            command, env=on.environ("miss"), cwd=on.folder, stdout=log, stderr=log, start_new_session=True
-        )
-        started.append(Process(queue, process))
-    try:
-        yield started
-    finally:
-        for worker in started:
-            worker.process.terminate()
-        for worker in started:
-            worker.process.wait(40)
+    with Children(on.environ("miss"), on.folder / "workers.log") as started:
+        command = (sys.executable, "-P", "-m", "pilotis.tasks")
+        tied = [started.run(Child(f"the {queue} worker", on_cores(cores, [*command, queue]))) for queue in QUEUES]
+        yield [psutil.Process(child.pid) for child in tied]
 
 
 class Load:
@@ -144,7 +134,7 @@ async def run(on: Ground, source: Path, *, size: int, seconds: float, rounds: in
                     if n:  # the first of each warms everything up
                         kept.append(said | found)
                         print(f"{'busy' if is_busy else 'idle'}: {kept[-1]}", file=sys.stderr)
-            resident = max(worker.resident_mb() for worker in started)
+            resident = max(worker.memory_info().rss for worker in started) / 2**20
     await asyncio.to_thread(on.end, api)
     return [*_rows(idle, full), {"what": "memory of the larger worker", "MB": resident}]
 

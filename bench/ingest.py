@@ -22,7 +22,6 @@ import math
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -44,6 +43,7 @@ from pilotis.adapters.onnx import OnnxEmbedder
 from pilotis.batch.embed import embed_waiting
 from pilotis.batch.ingest import parse_waiting, receive
 from pilotis.cli import workers
+from pilotis.cli.children import Child, Children
 from pilotis.derive.plan import Env
 from pilotis.ports import Deps
 from pilotis.rag.passage import cut
@@ -286,28 +286,15 @@ def two(source: Path, count: int, *, seconds: float, rounds: int) -> list[Row]:
 
         asyncio.run(fill())
         command = [sys.executable, "-P", "-m", "pilotis.tasks", "embed"]
-        started = [
-            psutil.Popen(
-                ["taskset", "-c", str(core), *command],
-                env=environ,
-                cwd=folder,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for core in cores[-2:]
-        ]
-        try:
+        with Children(environ, Path(folder, "log")) as family:
+            tied = [family.run(Child("an embed worker", ["taskset", "-c", str(core), *command])) for core in cores[-2:]]
+            started = [psutil.Process(child.pid) for child in tied]
             time.sleep(seconds)
             for n in range(rounds):
                 for number in (1, 2) if n % 2 else (2, 1):
                     started[1].send_signal(signal.SIGCONT if number == 2 else signal.SIGSTOP)
                     rates[number].append(_round(addresses.database_url, started[:number], seconds))
-        finally:
-            for worker in started:
-                worker.send_signal(signal.SIGCONT)
-                worker.terminate()
-            for worker in started:
-                worker.wait(40)
+            started[1].send_signal(signal.SIGCONT)
     return _scaled(rates)
 
 
