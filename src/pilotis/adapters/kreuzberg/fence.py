@@ -64,9 +64,7 @@ def enclose(*, memory_bytes: int, parent: int, readable: Iterable[str], scratch:
     if os.getppid() != parent:
         sys.exit(0)
     return (
-        missing
-        if _landlocked(libc, {*readable, sys.prefix, sys.base_prefix, *_SYSTEM}, scratch)
-        else [*missing, "other files"]
+        missing if _landlocked(libc, {*readable, sys.prefix, sys.base_prefix, *_SYSTEM}, scratch) else [*missing, "other files"]
     )
 
 
