@@ -198,6 +198,16 @@ async def test_mail_and_epub(parser: KreuzbergParser, tmp_path: Path) -> None:
     assert (book.title, book.text) == ("Book", "# Chapter 1\n\nText.")
 
 
+async def test_a_table_with_accents_in_restructured_text(parser: KreuzbergParser, tmp_path: Path) -> None:
+    """Its reader cuts columns in the middle of a character, and panics."""
+    table = "=====  =====\nNom    Prix\n=====  =====\nabcd\u00e9  cent\n=====  =====\n"
+    parsed = await read(parser, tmp_path / "a.rst", table)
+    assert "abcd\u00e9  cent" in parsed.text
+    assert parsed.warnings == ("its markup could not be read: taken as plain text",)
+    whole = await read(parser, tmp_path / "b.rst", "\u00c9t\u00e9\n===\n\n.. note:: Un mot.\n".encode("cp1252"))
+    assert whole.text.startswith("# \u00c9t\u00e9")
+
+
 async def test_source_is_one_code_block(parser: KreuzbergParser, tmp_path: Path) -> None:
     parsed = await read(parser, tmp_path / "a.py", "# comment\nx = '```'\n")
     assert parsed.text == "````\n# comment\nx = '```'\n````"

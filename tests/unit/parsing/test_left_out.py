@@ -65,6 +65,12 @@ def test_attachments_are_named() -> None:
     ]
 
 
+def test_a_date_that_is_none_takes_nothing_else_with_it() -> None:
+    message = f"From: a@b.c\nSubject: s\nDate: Mon, 1 Jan 20{'9' * 40} 10:00:00 +0100\n\nHello.\n"
+    text, subject, _ = mail_text(message.encode(), lambda content: content.decode())
+    assert (subject, text.splitlines()[-1]) == ("s", "Hello.")
+
+
 def test_blank_pages_are_listed_where_ocr_is_off(tmp_path: Path) -> None:
     reading = Reading(text="", pages=["Words."] + [""] * 12, joined=True, blank=dict.fromkeys(range(1, 13), SIZE), images=2)
     complete(reading, tmp_path / "a.pdf", None)

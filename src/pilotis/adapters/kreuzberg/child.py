@@ -2,7 +2,7 @@
 
 It speaks on its pipes in frames: eight bytes of length (big endian), then a JSON object. First it says hello, with what the kernel
 here does not bound, or what keeps it from reading; then each request `{"path", "media_type", "time_s"}` gets one answer:
-`{"parsed": {...}, "rss": bytes}`, `{"reason", "remedy", "rss"}`, `{"memory": true, "rss"}` or `{"crash": what, "rss"}`.
+`{"parsed": {...}, "spent": bool, "rss": bytes}`, `{"reason", "remedy", "rss"}`, `{"memory": true, "rss"}` or `{"crash": what, "rss"}`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _place_of(package: str) -> list[str]:
 
 def _answer(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return {"parsed": read()}
+        parsed = read()
+        return {"parsed": parsed, "spent": parsed.pop("spent", False)}
     except Unreadable as error:
         return {"reason": error.reason, "remedy": error.remedy}
     except (MemoryError, OSError) as error:

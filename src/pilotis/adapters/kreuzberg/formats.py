@@ -39,6 +39,7 @@ _JUNK_TITLE = re.compile(
     re.IGNORECASE,
 )
 _RTF_CHARACTER = re.compile(r"\\'([0-9a-fA-F]{2})")
+_AS_IT_STANDS = "its markup could not be read: taken as plain text"
 _WARNINGS, _WARNING_CHARACTERS = 20, 400
 _MOSTLY_TAGS = 0.2
 """A Markdown file with a greater share of HTML tags is read as HTML."""
@@ -95,6 +96,7 @@ def read(path: Path, media_type: str, ocr: Ocr | None = None) -> dict[str, Any]:
         "text": text,
         "title": _title(reading.title, text if media_type not in _UNTITLED else ""),
         "page_starts": starts,
+        "spent": reading.spent,
         "warnings": [clean(warning)[:_WARNING_CHARACTERS] for warning in reading.warnings[:_WARNINGS]],
     }
 
@@ -190,6 +192,20 @@ def _outlook(path: Path, media_type: str) -> Reading:
     result = _extract(path, media_type)
     warnings = attachments_left_out([str(name) for name in result.metadata.get("attachments") or []])
     return Reading(text=unescape(result.content), title=result.metadata.get("subject"), warnings=warnings)
+
+
+def _markup(path: Path, media_type: str) -> Reading:
+    """reStructuredText, Org and LaTeX, which can be read as they stand where their reader fails: it does on RST tables with accents."""
+    text, warnings = decode(path.read_bytes())
+    try:
+        result = kreuzberg.extract_bytes_sync(text.encode("utf-8", "replace"), media_type, _config(media_type))
+    except kreuzberg.KreuzbergError:
+        return Reading(text=text, warnings=[*warnings, _AS_IT_STANDS])
+    except BaseException as panic:  # Rust's panics are no Exception, and have no class that could be imported
+        if type(panic).__name__ != "PanicException":
+            raise
+        return Reading(text=text, warnings=[*warnings, _AS_IT_STANDS], spent=True)
+    return Reading(text=unescape(result.content), title=result.metadata.get("title"), warnings=warnings)
 
 
 def _rtf(path: Path, media_type: str) -> Reading:
@@ -338,6 +354,9 @@ _READERS: dict[str, Callable[[Path, str], Reading]] = {
     "application/pdf": _pdf,
     media.SLIDES: _slides,
     media.WORD: _word,
+    "text/x-rst": _markup,
+    "text/x-org": _markup,
+    "application/x-latex": _markup,
     "application/rtf": _rtf,
     "application/vnd.ms-outlook": _outlook,
     **dict.fromkeys(_SHEETS, _sheet),
@@ -354,5 +373,5 @@ _PAGED = {
 _ZIPS = {media.WORD, media.EPUB, "application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.presentation"}
 _KREUZBERG = _PAGED | {
     media.EPUB, "application/msword", "application/rtf", "application/xml", "application/vnd.ms-outlook", "application/x-ipynb+json",
-    "application/vnd.oasis.opendocument.text", "text/x-rst", "text/x-org", "application/x-latex", "application/x-fictionbook+xml",
+    "application/vnd.oasis.opendocument.text", "application/x-fictionbook+xml",
 }  # fmt: skip

@@ -45,7 +45,16 @@ def attachments_left_out(names: Sequence[str]) -> list[str]:
 
 
 def _field(message: EmailMessage, name: str) -> str:
-    return " ".join(str(message.get(name, "")).split())
+    try:
+        return " ".join(str(message.get(name, "")).split())
+    except (
+        ValueError,
+        OverflowError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ):  # a date of the year 10^30 is no reason to drop the rest
+        return ""
 
 
 def _body(part: EmailMessage, html_text: Callable[[bytes], str]) -> str:

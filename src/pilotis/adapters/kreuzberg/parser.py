@@ -107,7 +107,13 @@ class KreuzbergParser:
         if answer is None:
             self._child = None
             raise self._death(child)
-        if answer.get("memory") or "crash" in answer or child.files >= _RECYCLE_FILES or answer["rss"] > _RECYCLE_RSS_BYTES:
+        if (
+            answer.get("memory")
+            or "crash" in answer
+            or answer.get("spent")
+            or child.files >= _RECYCLE_FILES
+            or answer["rss"] > _RECYCLE_RSS_BYTES
+        ):
             self._child = None
             child.dismiss()
         return answer

@@ -28,6 +28,8 @@ class Reading:
     images: int = 0
     """How many images are inside an office file."""
     warnings: list[str] = field(default_factory=list)
+    spent: bool = False
+    """Something broke in this process on the way: it should read nothing more."""
 
 
 def complete(reading: Reading, path: Path, ocr: Ocr | None) -> None:
