@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 OPTIONAL = ("stream_options", "max_completion_tokens", "max_tokens")
 """Parameters a server may not know. One that is refused by name is left out, or replaced, for as long as the process lives."""
 
+_UNKNOWN = re.compile(
+    r"un(?:recogni[sz]ed|supported|known|expected)|not (?:supported|permitted|allowed|recogni[sz]ed)", re.IGNORECASE
+)
+
 
 class OpenAIGenerator:
     """Streams chat completions.
@@ -33,6 +38,8 @@ class OpenAIGenerator:
     A generator that is closed early can yield nothing more: `aclose` closes the HTTP stream, which makes servers stop writing,
     and the caller, who has every piece, estimates. Deadlines count the time spent waiting for the server, not the time the
     caller takes over a piece. Nothing is retried after the first byte: the caller has shown it to somebody.
+
+    Where the server takes no limit under any name, the stream is left once the pieces received reach it.
     """
 
     def __init__(
@@ -74,6 +81,9 @@ class OpenAIGenerator:
                 piece = heard.take(chunk)
                 if piece:
                     yield piece
+                if self._limit in self._refused and self._count_tokens(heard.text) >= max_tokens:
+                    heard.finish = "length"
+                    break
                 chunk, waited_s = await self._next(stream, waited_s)
             failure = heard.fault(self._remote)
         except PilotisError as error:
@@ -204,7 +214,12 @@ def _usage_of(reported: dict[str, Any], model: str, provider: str) -> Usage:
 
 
 def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> str | None:
-    """Name the optional parameter that the server does not know, if it complains of one that was sent."""
-    if error.param in sent:
-        return error.param
-    return next((name for name in OPTIONAL if name in sent and name in error.message), None)
+    """Name the optional parameter that the server does not know, if it complains of one that was sent.
+
+    A limit whose value it finds too large for this prompt it knows well: without it the next answer could cost anything.
+    """
+    is_unknown = error.code != "unsupported_value" and _UNKNOWN.search(f"{error.code} {error.message}")
+    doubted = [name for name in OPTIONAL if name in sent and (is_unknown or name == "stream_options")]
+    return next(
+        (name for name in doubted if name == error.param), next((name for name in doubted if name in error.message), None)
+    )
