@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -150,7 +152,7 @@ class OpenAIGenerator:
 
     def _usage(self, prompt: Prompt, heard: _Heard, failure: PilotisError | None) -> Usage:
         if heard.usage is not None:
-            return _usage_of(heard.usage, self.model, self.provider)
+            return self._completed(_usage_of(heard.usage, self.model, self.provider), prompt, heard)
         cause = failure.__cause__ if isinstance(failure, Transient) else None
         timed_out = isinstance(cause, TimeoutError | openai.APITimeoutError) and not never_arrived(cause)
         consumed = heard.began or timed_out
@@ -162,6 +164,18 @@ class OpenAIGenerator:
             estimated=consumed,
         )
 
+    def _completed(self, reported: Usage, prompt: Prompt, heard: _Heard) -> Usage:
+        """With what the report leaves out counted here: nobody reads a prompt of no tokens, and what came later is not in it."""
+        missed = heard.text[heard.reported :] if reported.output_tokens else heard.text
+        if reported.input_tokens and not missed:
+            return reported
+        return replace(
+            reported,
+            input_tokens=reported.input_tokens or prompt.tokens,
+            output_tokens=reported.output_tokens + (self._count_tokens(missed) if missed else 0),
+            estimated=True,
+        )
+
 
 class _Heard:
     """What a stream has said so far."""
@@ -170,13 +184,14 @@ class _Heard:
         self.began = False
         self.text = ""
         self.answered = False
-        self.usage: Any = None
+        self.usage: dict[str, Any] | None = None
+        self.reported = 0
+        """How much of the text was there when the usage was last reported."""
         self.finish: str | None = None
 
     def take(self, chunk: Any) -> str:
         """Take note of a chunk; return the piece of the answer in it, often empty."""
         self.began = True
-        self.usage = chunk.get("usage") or self.usage  # some servers report a running total in every chunk: the last one counts
         piece = ""
         for choice in (chunk["choices"] or [])[:1]:
             self.finish = choice.get("finish_reason") or self.finish
@@ -186,6 +201,9 @@ class _Heard:
                 thought = delta.get("reasoning_content") or delta.get("reasoning")
                 self.text += piece + (thought if isinstance(thought, str) else "")
         self.answered = self.answered or bool(piece)
+        usage = chunk.get("usage")
+        if usage and isinstance(usage, dict):  # some servers report a running total in every chunk: the last one counts
+            self.usage, self.reported = usage, len(self.text)
         return piece
 
     def fault(self, remote: Remote) -> PilotisError | None:
@@ -202,15 +220,24 @@ class _Heard:
 
 def _usage_of(reported: dict[str, Any], model: str, provider: str) -> Usage:
     """Map the server's figures; details it leaves out count 0. DeepSeek says beside the usage what others say in its details."""
-    read, wrote = reported.get("prompt_tokens_details") or {}, reported.get("completion_tokens_details") or {}
+    read, wrote = (_counts(reported.get(name)) for name in ("prompt_tokens_details", "completion_tokens_details"))
+    said = _counts(reported)
     return Usage(
         model=model,
         provider=provider,
-        input_tokens=reported.get("prompt_tokens") or 0,
-        output_tokens=reported.get("completion_tokens") or 0,
-        cached_tokens=read.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0,
-        reasoning_tokens=wrote.get("reasoning_tokens") or 0,
+        input_tokens=said.get("prompt_tokens", 0),
+        output_tokens=said.get("completion_tokens", 0),
+        cached_tokens=read.get("cached_tokens") or said.get("prompt_cache_hit_tokens", 0),
+        reasoning_tokens=wrote.get("reasoning_tokens", 0),
     )
+
+
+def _counts(reported: object) -> dict[str, int]:
+    """What in it can be a count."""
+    if not isinstance(reported, dict):
+        return {}
+    whole = {name: int(value) for name, value in reported.items() if isinstance(value, int | float) and 0 <= value < math.inf}
+    return {name: value for name, value in whole.items() if value > 0}
 
 
 def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> str | None:
