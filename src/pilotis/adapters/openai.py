@@ -32,8 +32,8 @@ _UNKNOWN = re.compile(
 class OpenAIGenerator:
     """Streams chat completions.
 
-    `generate` yields pieces of text and, last, exactly one Usage, then raises if something went wrong: what was consumed is
-    known however a stream ends. Usage is the server's own where it reports one (`stream_options.include_usage`). Where it does
+    `generate` yields pieces of text and, last, its Usage, then raises if something went wrong: what was consumed is
+    known however a stream ends. While the model thinks aloud, a Usage says how much, for whoever closes the generator early. Usage is the server's own where it reports one (`stream_options.include_usage`). Where it does
     not, or where the stream is cut, the pieces received are counted and `estimated` is true. A request that the server refused
     or never received counts 0; one that timed out before its first byte counts its prompt, which the server may well have read.
 
@@ -80,9 +80,11 @@ class OpenAIGenerator:
         try:
             stream, chunk, waited_s = await self._begin(prompt, max_tokens)
             while chunk is not None:
-                piece = heard.take(chunk)
+                before, piece = len(heard.text), heard.take(chunk)
                 if piece:
                     yield piece
+                elif len(heard.text) > before:
+                    yield self._meanwhile(prompt, heard)
                 if self._limit in self._refused and self._count_tokens(heard.text) >= max_tokens:
                     heard.finish = "length"
                     break
@@ -164,6 +166,14 @@ class OpenAIGenerator:
             estimated=consumed,
         )
 
+    def _meanwhile(self, prompt: Prompt, heard: _Heard) -> Usage:
+        """Of all that came until now: thoughts and pieces, counted as they come."""
+        heard.tokens += self._count_tokens(heard.text[heard.counted :])
+        heard.counted = len(heard.text)
+        return Usage(
+            model=self.model, provider=self.provider, input_tokens=prompt.tokens, output_tokens=heard.tokens, estimated=True
+        )
+
     def _completed(self, reported: Usage, prompt: Prompt, heard: _Heard) -> Usage:
         """With what the report leaves out counted here: nobody reads a prompt of no tokens, and what came later is not in it."""
         missed = heard.text[heard.reported :] if reported.output_tokens else heard.text
@@ -187,6 +197,8 @@ class _Heard:
         self.usage: dict[str, Any] | None = None
         self.reported = 0
         """How much of the text was there when the usage was last reported."""
+        self.counted = self.tokens = 0
+        """How much of the text has been counted while the model still wrote, and how many tokens that were."""
         self.finish: str | None = None
 
     def take(self, chunk: Any) -> str:

@@ -248,6 +248,18 @@ async def test_leaving_early_stops_the_server(generator: Open, provider: str) ->
     assert story["words"] < 60
 
 
+async def test_thoughts_are_told_as_they_come_and_counted_once(generator: Open) -> None:
+    async with aclosing(generator("think200-itl2-len3").generate(PROMPT, max_tokens=100)) as stream:
+        items = [item async for item in stream]
+    told = [item for item in items if isinstance(item, Usage)]
+    assert "".join(item for item in items if isinstance(item, str)) == "the roof stands "
+    assert len(told) == 201
+    assert (told[49].input_tokens, told[49].output_tokens, told[49].estimated) == (321, 50, True), (
+        "one left now has cost so much"
+    )
+    assert (told[-1].output_tokens, told[-1].estimated) == (3, False), "what the server says at the end is what counts"
+
+
 async def test_cancelling_stops_the_server(generator: Open, provider: str) -> None:
     asked = generator("itl20-len1000")
     task = asyncio.create_task(told(asked))
