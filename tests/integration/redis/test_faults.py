@@ -98,6 +98,18 @@ async def test_after_a_restart_nobody_is_admitted_until_the_ledger_was_summed(ow
     assert await own.spent(money) == (17_500, 0)
 
 
+async def test_only_where_somebody_may_hold_money_is_it_waited_for(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(till, "GRACE_S", 60.0)
+    first = own.process()
+    begins = time.monotonic()
+    await own.open(first)
+    assert time.monotonic() - begins < 2, "no counters were ever made of this ledger: nobody can have been admitted"
+    own.server.flush()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.7):
+            await own.open(first)
+
+
 async def test_a_flush_during_work_loses_no_cost(own: World) -> None:
     money = own.process()
     await own.open(money)
