@@ -11,6 +11,9 @@ The name is a list of words after `mock`, as in `mock-ttft200-itl5-len50-nousage
     429xN 500xN   fails N times, then works; without xN always                retryN   with Retry-After: N seconds
     401 403 404 400 quota                                                     resetxN  breaks the connection before it answers
     nooptions nomax nonewmax   refuses stream_options, max_tokens, max_completion_tokens as unknown parameters
+    windowN       refuses a prompt of 7 words and a limit that together exceed N, in vLLM's words
+    zeros odd     usage of nothing but zeros, or of things that are no counts  firstusage  reports usage with the first chunk alone
+    thinkN        N words of reasoning first
     dimN          length of vectors (8)   short zero nan  one vector or score too few, zeros, NaN
     mostN charsN  refuses more than N texts, or a text of more than N characters     perN  bytes of a token in its usage (4)
     dims nofloat  takes `dimensions`, refuses the encoding format float              data list  scores in Voyage's or TEI's form
@@ -94,6 +97,10 @@ def refusal(behaviour: Behaviour, body: dict[str, Any], story: dict[str, Any]) -
             return error(
                 400, f"Unrecognized request argument supplied: {name}", param=name if name == "stream_options" else None
             )
+    limit = next((name for name in ("max_tokens", "max_completion_tokens") if name in body), None)
+    if limit and 7 + body[limit] > behaviour.number("window", 10**9, 10**9):
+        said = f"'max_tokens' or 'max_completion_tokens' is too large: {body[limit]}. This model's maximum context length is exceeded"
+        return error(400, said, param=limit, code=400)
     return HTMLResponse("<html><body>It works!</body></html>") if "html" in behaviour else None
 
 
@@ -126,9 +133,15 @@ async def events(body: dict[str, Any], behaviour: Behaviour, story: dict[str, An
         story["failed"] += 1
         raise ConnectionResetError("as ordered")
     length, cut = behaviour.number("len", 10, 5000), behaviour.number("cut", 10**9, 10**9)
-    usage = None if "nousage" in behaviour or not body.get("stream_options") else usage_of(body, behaviour, length)
+    silent = "nousage" in behaviour or "firstusage" in behaviour
+    usage = None if silent or not body.get("stream_options") else usage_of(body, behaviour, length)
     base = {"id": "chatcmpl-mock", "object": "chat.completion.chunk", "created": 0, "model": body["model"]}
-    yield json.dumps({**base, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
+    first = {"usage": usage_of(body, behaviour, 0)} if "firstusage" in behaviour else {}
+    begun = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    yield json.dumps({**base, "choices": [begun], **first})
+    for _ in range(behaviour.number("think", 0)):
+        await asyncio.sleep(behaviour.number("itl", 0) / 1000)
+        yield json.dumps({**base, "choices": [{"index": 0, "delta": {"reasoning_content": "hmm "}, "finish_reason": None}]})
     if "shape" in behaviour:
         yield json.dumps({"answer": ["something", "else"]})
         yield "42"
@@ -158,6 +171,10 @@ async def events(body: dict[str, Any], behaviour: Behaviour, story: dict[str, An
 def usage_of(body: dict[str, Any], behaviour: Behaviour, length: int) -> dict[str, Any]:
     read = behaviour.number("read", sum(len(message["content"].split()) for message in body["messages"]))
     length = behaviour.number("wrote", length)
+    if "odd" in behaviour:
+        return {"prompt_tokens": "many", "completion_tokens": float("nan"), "prompt_tokens_details": [3]}
+    if "zeros" in behaviour:
+        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     return {
         "prompt_tokens": read,
         "completion_tokens": length,

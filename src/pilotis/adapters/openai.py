@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -21,18 +24,24 @@ if TYPE_CHECKING:
 OPTIONAL = ("stream_options", "max_completion_tokens", "max_tokens")
 """Parameters a server may not know. One that is refused by name is left out, or replaced, for as long as the process lives."""
 
+_UNKNOWN = re.compile(
+    r"un(?:recogni[sz]ed|supported|known|expected)|not (?:supported|permitted|allowed|recogni[sz]ed)", re.IGNORECASE
+)
+
 
 class OpenAIGenerator:
     """Streams chat completions.
 
-    `generate` yields pieces of text and, last, exactly one Usage, then raises if something went wrong: what was consumed is
-    known however a stream ends. Usage is the server's own where it reports one (`stream_options.include_usage`). Where it does
+    `generate` yields pieces of text and, last, its Usage, then raises if something went wrong: what was consumed is
+    known however a stream ends. While the model thinks aloud, a Usage says how much, for whoever closes the generator early. Usage is the server's own where it reports one (`stream_options.include_usage`). Where it does
     not, or where the stream is cut, the pieces received are counted and `estimated` is true. A request that the server refused
     or never received counts 0; one that timed out before its first byte counts its prompt, which the server may well have read.
 
     A generator that is closed early can yield nothing more: `aclose` closes the HTTP stream, which makes servers stop writing,
     and the caller, who has every piece, estimates. Deadlines count the time spent waiting for the server, not the time the
     caller takes over a piece. Nothing is retried after the first byte: the caller has shown it to somebody.
+
+    Where the server takes no limit under any name, the stream is left once the pieces received reach it.
     """
 
     def __init__(
@@ -71,9 +80,14 @@ class OpenAIGenerator:
         try:
             stream, chunk, waited_s = await self._begin(prompt, max_tokens)
             while chunk is not None:
-                piece = heard.take(chunk)
+                before, piece = len(heard.text), heard.take(chunk)
                 if piece:
                     yield piece
+                elif len(heard.text) > before:
+                    yield self._meanwhile(prompt, heard)
+                if self._limit in self._refused and self._count_tokens(heard.text) >= max_tokens:
+                    heard.finish = "length"
+                    break
                 chunk, waited_s = await self._next(stream, waited_s)
             failure = heard.fault(self._remote)
         except PilotisError as error:
@@ -140,7 +154,7 @@ class OpenAIGenerator:
 
     def _usage(self, prompt: Prompt, heard: _Heard, failure: PilotisError | None) -> Usage:
         if heard.usage is not None:
-            return _usage_of(heard.usage, self.model, self.provider)
+            return self._completed(_usage_of(heard.usage, self.model, self.provider), prompt, heard)
         cause = failure.__cause__ if isinstance(failure, Transient) else None
         timed_out = isinstance(cause, TimeoutError | openai.APITimeoutError) and not never_arrived(cause)
         consumed = heard.began or timed_out
@@ -152,6 +166,26 @@ class OpenAIGenerator:
             estimated=consumed,
         )
 
+    def _meanwhile(self, prompt: Prompt, heard: _Heard) -> Usage:
+        """Of all that came until now: thoughts and pieces, counted as they come."""
+        heard.tokens += self._count_tokens(heard.text[heard.counted :])
+        heard.counted = len(heard.text)
+        return Usage(
+            model=self.model, provider=self.provider, input_tokens=prompt.tokens, output_tokens=heard.tokens, estimated=True
+        )
+
+    def _completed(self, reported: Usage, prompt: Prompt, heard: _Heard) -> Usage:
+        """With what the report leaves out counted here: nobody reads a prompt of no tokens, and what came later is not in it."""
+        missed = heard.text[heard.reported :] if reported.output_tokens else heard.text
+        if reported.input_tokens and not missed:
+            return reported
+        return replace(
+            reported,
+            input_tokens=reported.input_tokens or prompt.tokens,
+            output_tokens=reported.output_tokens + (self._count_tokens(missed) if missed else 0),
+            estimated=True,
+        )
+
 
 class _Heard:
     """What a stream has said so far."""
@@ -160,13 +194,16 @@ class _Heard:
         self.began = False
         self.text = ""
         self.answered = False
-        self.usage: Any = None
+        self.usage: dict[str, Any] | None = None
+        self.reported = 0
+        """How much of the text was there when the usage was last reported."""
+        self.counted = self.tokens = 0
+        """How much of the text has been counted while the model still wrote, and how many tokens that were."""
         self.finish: str | None = None
 
     def take(self, chunk: Any) -> str:
         """Take note of a chunk; return the piece of the answer in it, often empty."""
         self.began = True
-        self.usage = chunk.get("usage") or self.usage  # some servers report a running total in every chunk: the last one counts
         piece = ""
         for choice in (chunk["choices"] or [])[:1]:
             self.finish = choice.get("finish_reason") or self.finish
@@ -176,6 +213,9 @@ class _Heard:
                 thought = delta.get("reasoning_content") or delta.get("reasoning")
                 self.text += piece + (thought if isinstance(thought, str) else "")
         self.answered = self.answered or bool(piece)
+        usage = chunk.get("usage")
+        if usage and isinstance(usage, dict):  # some servers report a running total in every chunk: the last one counts
+            self.usage, self.reported = usage, len(self.text)
         return piece
 
     def fault(self, remote: Remote) -> PilotisError | None:
@@ -192,19 +232,33 @@ class _Heard:
 
 def _usage_of(reported: dict[str, Any], model: str, provider: str) -> Usage:
     """Map the server's figures; details it leaves out count 0. DeepSeek says beside the usage what others say in its details."""
-    read, wrote = reported.get("prompt_tokens_details") or {}, reported.get("completion_tokens_details") or {}
+    read, wrote = (_counts(reported.get(name)) for name in ("prompt_tokens_details", "completion_tokens_details"))
+    said = _counts(reported)
     return Usage(
         model=model,
         provider=provider,
-        input_tokens=reported.get("prompt_tokens") or 0,
-        output_tokens=reported.get("completion_tokens") or 0,
-        cached_tokens=read.get("cached_tokens") or reported.get("prompt_cache_hit_tokens") or 0,
-        reasoning_tokens=wrote.get("reasoning_tokens") or 0,
+        input_tokens=said.get("prompt_tokens", 0),
+        output_tokens=said.get("completion_tokens", 0),
+        cached_tokens=read.get("cached_tokens") or said.get("prompt_cache_hit_tokens", 0),
+        reasoning_tokens=wrote.get("reasoning_tokens", 0),
     )
 
 
+def _counts(reported: object) -> dict[str, int]:
+    """What in it can be a count."""
+    if not isinstance(reported, dict):
+        return {}
+    whole = {name: int(value) for name, value in reported.items() if isinstance(value, int | float) and 0 <= value < math.inf}
+    return {name: value for name, value in whole.items() if value > 0}
+
+
 def _refused_parameter(error: openai.APIStatusError, sent: dict[str, Any]) -> str | None:
-    """Name the optional parameter that the server does not know, if it complains of one that was sent."""
-    if error.param in sent:
-        return error.param
-    return next((name for name in OPTIONAL if name in sent and name in error.message), None)
+    """Name the optional parameter that the server does not know, if it complains of one that was sent.
+
+    A limit whose value it finds too large for this prompt it knows well: without it the next answer could cost anything.
+    """
+    is_unknown = error.code != "unsupported_value" and _UNKNOWN.search(f"{error.code} {error.message}")
+    doubted = [name for name in OPTIONAL if name in sent and (is_unknown or name == "stream_options")]
+    return next(
+        (name for name in doubted if name == error.param), next((name for name in doubted if name in error.message), None)
+    )

@@ -167,7 +167,8 @@ class Books:
         if not await self._outbox.lead(self._instance, ttl_s=LEASE_S):
             await asyncio.sleep(LONGEST_WAIT_S)
             return
-        if grace_s > 0:
+        # No counters were ever made from this ledger: nobody was admitted yet, so nobody holds anything.
+        if grace_s > 0 and await self._ledger.epoch() is not None:
             await asyncio.sleep(min(grace_s, LONGEST_WAIT_S))
             return
         async with self._leading():

@@ -28,13 +28,12 @@ async def rerank(
         return hits, (Step(name="rerank", outcome="skipped", reason=f"no reranker is configured for env {env.name!r}"),)
     tab.begin(env.reranker.provider if env.reranker else "local")
     try:
-        with watch.stage("rerank"):
+        with watch.stage("rerank"), tab.calling(_usage(question, hits, env, deps)):
             scores = await deps.reranker.rerank(question.text, [hit.text for hit in hits])
     except (Transient, Permanent, SetupError) as error:
         # Behind the colon stands where the reranker was sought, which is for the operator.
         log.warning("the reranker is skipped: %s", error.message)
         return hits, (Step(name="rerank", outcome="skipped", reason=error.message.partition(": ")[0]),)
-    tab.add(_usage(question, hits, env, deps))
     order = sorted(range(len(hits)), key=lambda position: -scores[position])
     return [replace(hits[position], score=float(scores[position])) for position in order], ()
 

@@ -71,10 +71,10 @@ async def embed(question: Question, env: Env, deps: Deps, *, tab: Tab, watch: St
     if _dense_weight(question, env, deps) == 0:
         return None
     tab.begin(env.embedder.provider)
-    with watch.stage("embed"):
-        vector: Vector = (await deps.embedder.embed([question.text]))[0]
     tokens = deps.embedder.count_tokens(question.text)
-    tab.add(Usage(model=env.embedder.model, provider=env.embedder.provider, input_tokens=tokens, estimated=True))
+    usage = Usage(model=env.embedder.model, provider=env.embedder.provider, input_tokens=tokens, estimated=True)
+    with watch.stage("embed"), tab.calling(usage):
+        vector: Vector = (await deps.embedder.embed([question.text]))[0]
     return vector
 
 

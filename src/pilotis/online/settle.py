@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from decimal import Decimal
 from types import TracebackType
@@ -46,6 +47,18 @@ class Tab:
     def add(self, usage: Usage) -> None:
         """Put the consumption of one model call on the tab."""
         self._usages.append(usage)
+
+    @contextmanager
+    def calling(self, usage: Usage) -> Iterator[None]:
+        """Around a call whose consumption is known beforehand. Whoever leaves while a server works, or waits in vain, pays for it."""
+        try:
+            yield
+        except BaseException as error:  # raised again
+            is_late = isinstance(error, asyncio.CancelledError) or isinstance(error.__cause__, TimeoutError)
+            if is_late and usage.provider != "local":
+                self.add(usage)
+            raise
+        self.add(usage)
 
     def receipt(self) -> Receipt:
         """What has been consumed so far, and what it costs."""

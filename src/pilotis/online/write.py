@@ -113,7 +113,8 @@ async def _generated(
 ) -> AsyncGenerator[str, None]:
     """Pieces of text; what they consumed goes on the tab. The clock stands still while the reader works: a slow reader is not a slow model."""
     assert draft.prompt is not None
-    usages: list[Usage] = []
+    told: Usage | None = None
+    since = ""
     tab.begin(generator.provider)
     stream = generator.generate(draft.prompt, max_tokens=draft.max_tokens)
     try:
@@ -123,25 +124,24 @@ async def _generated(
             if item is None:
                 return
             if isinstance(item, Usage):
-                usages.append(item)
+                told, since = item, ""
             else:
+                since += item
                 yield item
     finally:
+        # First: to close may take a while, and whoever is cancelled meanwhile has consumed it all the same.
+        tab.add(_consumed(draft, generator, deps, told=told, since=since))
         await _closed(stream)
-        for usage in usages or [_estimate(draft, generator, deps)]:
-            tab.add(usage)
 
 
-def _estimate(draft: Draft, generator: Generator, deps: Deps) -> Usage:
-    """Left before the model could say: it has read the prompt, and written what we have of it."""
+def _consumed(draft: Draft, generator: Generator, deps: Deps, *, told: Usage | None, since: str) -> Usage:
+    """What the model said, and what came `since`. Left before it could say, it has read the prompt, and written what we have of it."""
     assert draft.prompt is not None
-    return Usage(
-        model=generator.model,
-        provider=generator.provider,
-        input_tokens=draft.prompt.tokens,
-        output_tokens=deps.embedder.count_tokens(draft.text) if draft.text else 0,
-        estimated=True,
-    )
+    if told is not None and not since:
+        return told
+    told = told or Usage(model=generator.model, provider=generator.provider, input_tokens=draft.prompt.tokens)
+    more = _tokens(deps, since) if since else 0
+    return replace(told, output_tokens=told.output_tokens + more, estimated=True)
 
 
 async def _closed(stream: object) -> None:

@@ -31,7 +31,10 @@ class Embedder(Protocol):
 
 
 class Generator(Protocol):
-    """Writes an answer from a prompt, piece by piece; the last item is its usage."""
+    """Writes an answer from a prompt, piece by piece; the last item is its usage.
+
+    A usage before that says what was consumed until then, thoughts that nobody is shown included. Each replaces the one before it.
+    """
 
     model: str
     provider: str

@@ -248,6 +248,18 @@ async def test_leaving_early_stops_the_server(generator: Open, provider: str) ->
     assert story["words"] < 60
 
 
+async def test_thoughts_are_told_as_they_come_and_counted_once(generator: Open) -> None:
+    async with aclosing(generator("think200-itl2-len3").generate(PROMPT, max_tokens=100)) as stream:
+        items = [item async for item in stream]
+    told = [item for item in items if isinstance(item, Usage)]
+    assert "".join(item for item in items if isinstance(item, str)) == "the roof stands "
+    assert len(told) == 201
+    assert (told[49].input_tokens, told[49].output_tokens, told[49].estimated) == (321, 50, True), (
+        "one left now has cost so much"
+    )
+    assert (told[-1].output_tokens, told[-1].estimated) == (3, False), "what the server says at the end is what counts"
+
+
 async def test_cancelling_stops_the_server(generator: Open, provider: str) -> None:
     asked = generator("itl20-len1000")
     task = asyncio.create_task(told(asked))
@@ -285,6 +297,42 @@ async def test_a_parameter_the_server_does_not_know_is_left_out_and_remembered(
     assert optional & set(requests[-1]) == kept
     assert optional & set(requests[-2]) == kept
     assert len(requests) == 1 + 1 + len(behaviour.split("-"))
+
+
+async def test_a_limit_that_one_prompt_was_too_long_for_is_sent_again_with_the_next(generator: Open, provider: str) -> None:
+    asked = generator("window60-len3")
+    text, usages, error = await told(asked, max_tokens=100)
+    assert isinstance(error, Permanent)
+    assert (text, usages[0].input_tokens) == ("", 0)
+    text, _, error = await told(asked, max_tokens=20)
+    assert error is None
+    assert text == "the roof stands "
+    requests = seen(provider, asked)["requests"]
+    assert [request.get("max_tokens") for request in requests] == [100, 20], "a limit that is not sent bounds no cost"
+
+
+async def test_where_the_server_takes_no_limit_the_stream_is_left_at_it(generator: Open, provider: str) -> None:
+    asked = generator("nomax-nonewmax-itl5-len400")
+    text, usages, error = await told(asked, max_tokens=20)
+    assert error is None
+    assert len(text.split()) < 40
+    assert (usages[0].input_tokens, usages[0].estimated) == (321, True)
+    assert 20 <= usages[0].output_tokens <= 22
+    assert seen(provider, asked)["words"] < 100
+
+
+@pytest.mark.parametrize("behaviour", ["zeros", "odd", "firstusage"])
+async def test_what_no_count_can_be_is_counted_here(generator: Open, behaviour: str) -> None:
+    text, usages, error = await told(generator(f"{behaviour}-len20"))
+    assert error is None
+    read = 7 if behaviour == "firstusage" else 321
+    assert [(u.input_tokens, u.output_tokens, u.estimated) for u in usages] == [(read, -(-len(text) // 4), True)]
+
+
+async def test_what_came_after_the_last_report_of_a_stream_that_broke_is_counted_too(generator: Open) -> None:
+    text, usages, error = await told(generator("firstusage-cut12-len20"))
+    assert isinstance(error, Transient)
+    assert [(u.input_tokens, u.output_tokens, u.estimated) for u in usages] == [(7, -(-len(text) // 4), True)]
 
 
 async def test_nobody_there(generator: Open) -> None:

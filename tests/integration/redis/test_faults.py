@@ -98,6 +98,18 @@ async def test_after_a_restart_nobody_is_admitted_until_the_ledger_was_summed(ow
     assert await own.spent(money) == (17_500, 0)
 
 
+async def test_only_where_somebody_may_hold_money_is_it_waited_for(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(till, "GRACE_S", 60.0)
+    first = own.process()
+    begins = time.monotonic()
+    await own.open(first)
+    assert time.monotonic() - begins < 2, "no counters were ever made of this ledger: nobody can have been admitted"
+    own.server.flush()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.7):
+            await own.open(first)
+
+
 async def test_a_flush_during_work_loses_no_cost(own: World) -> None:
     money = own.process()
     await own.open(money)
@@ -210,3 +222,16 @@ async def test_other_calls_of_one_process_travel_together(world: World) -> None:
     assert [getattr(one, "hold", None) and one.hold.id for one in done[1::2]] == [f"c{n}" for n in range(1, 20, 2)]  # type: ignore[union-attr]
     await money.outbox.epoch()  # those that were cancelled are freed
     assert await world.spent(money) == (0, 510)
+
+
+async def test_what_cannot_be_sent_gives_nobody_the_reply_of_another(world: World) -> None:
+    wire = world.process()._till.wire
+    for unit in ("sales", "legal"):
+        await wire.call("SET", f"{world.namespace}:{unit}", f"the answer of {unit}")
+    refused = asyncio.create_task(wire.call("GET", "\udc80"))
+    first = asyncio.create_task(wire.call("GET", f"{world.namespace}:sales"))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(wire.call("GET", f"{world.namespace}:legal"))
+    assert [await first, await second] == [b"the answer of sales", b"the answer of legal"]
+    with pytest.raises(UnicodeEncodeError):
+        await refused

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pilotis.derive.cost import Usage
-from pilotis.derive.plan import Llm
+from pilotis.derive.plan import Embedding, Llm
 from pilotis.errors import ContractError, Invalid, NotFound, Permanent, Transient
 from pilotis.online.answer import Ask, Done, Passages, Token, answer
 from pilotis.testing.online import MemoryLedger, OverlapReranker, ScriptedGenerator
 
 if TYPE_CHECKING:
     from unit.online.conftest import World
+
+    from pilotis.ports import CostEvent
+    from pilotis.rag.prompt import Prompt
 
 PAID = Usage(model="gpt-4o-mini", provider="openai", input_tokens=1000, output_tokens=100)
 
@@ -207,6 +211,133 @@ async def test_a_cancelled_request_is_settled_and_stays_cancelled(world: World) 
         await task
     (event,) = world.settled
     assert event.usage["calls"][1]["output_tokens"] >= 1
+
+
+class Slow:
+    """Takes its time to begin, to think and to close; what it was doing when it was left, it has done."""
+
+    model, provider = "gpt-4o-mini", "openai"
+
+    def __init__(self, *items: str | Usage) -> None:
+        self.items = items
+        self.waits = asyncio.Event()
+
+    async def generate(self, _: Prompt, *, max_tokens: int) -> AsyncIterator[str | Usage]:
+        try:
+            for item in self.items:
+                yield item
+            self.waits.set()
+            await asyncio.sleep(60)
+            yield f"{max_tokens}"
+        finally:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def left(world: World, waits: asyncio.Event) -> CostEvent:
+    """A request that is cancelled while it waits, and its line."""
+    task = asyncio.create_task(world.events("How long is a backup kept?"))
+    await waits.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not world.safe.puts, "nothing is held any more"
+    (event,) = world.settled
+    return event
+
+
+async def test_a_reader_who_is_cancelled_while_the_stream_closes_pays_all_the_same(world: World) -> None:
+    world.generator = Slow("Thirty ", "days.")
+    reads = asyncio.Event()
+
+    async def read() -> None:
+        ask = Ask(bu="legal", text="How long is a backup kept?")
+        async with aclosing(answer(ask, world.env, world.plan, world.deps)) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    reads.set()
+                    await asyncio.sleep(60)
+
+    task = asyncio.create_task(read())
+    await reads.wait()
+    task.cancel()
+    await asyncio.sleep(0.01)
+    task.cancel()  # the server shuts down, and the stream is still being closed
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not world.safe.puts
+    (event,) = world.settled
+    call = event.usage["calls"][-1]
+    assert (call["model"], call["estimated"]) == ("gpt-4o-mini", True)
+    assert call["input_tokens"] > 20
+    assert call["output_tokens"] > 0
+
+
+async def test_thoughts_nobody_saw_are_paid_for_where_the_reader_leaves(world: World) -> None:
+    thought = Usage(
+        model="gpt-4o-mini", provider="openai", input_tokens=300, output_tokens=900, reasoning_tokens=900, estimated=True
+    )
+    world.generator = model = Slow(thought)
+    call = (await left(world, model.waits)).usage["calls"][-1]
+    assert (call["input_tokens"], call["output_tokens"], call["reasoning_tokens"]) == (300, 900, 900)
+    world.safe.stream.clear()
+    world.generator = model = Slow(thought, "Thirty ", "days.")
+    call = (await left(world, model.waits)).usage["calls"][-1]
+    assert (call["input_tokens"], call["output_tokens"], call["estimated"]) == (300, 903, True)
+
+
+async def test_what_was_written_without_a_space_is_not_one_token(world: World) -> None:
+    world.generator = model = Slow("x" * 4000)
+    assert (await left(world, model.waits)).usage["calls"][-1]["output_tokens"] == 1000
+
+
+class Stuck:
+    """A remote embedder and reranker that keeps everybody waiting."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.waits = error, asyncio.Event()
+
+    async def __call__(self, *_: object) -> Any:
+        self.waits.set()
+        if self.error:
+            raise self.error
+        await asyncio.sleep(60)
+
+
+def _late() -> Transient:
+    error = Transient("did not answer in time")
+    error.__cause__ = TimeoutError()
+    return error
+
+
+@pytest.mark.parametrize("part", ["embedder", "reranker"])
+async def test_who_leaves_while_a_paid_model_works_has_had_it_work(
+    world: World, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck()
+    world.reranker = OverlapReranker()
+    remote = (
+        Embedding(model="remote", provider="openai", dimension=384)
+        if part == "embedder"
+        else Llm(model="remote", provider="openai")
+    )
+    world.changes = {part: remote, "rerank": True}
+    monkeypatch.setattr(*((world.embedder, "embed", stuck) if part == "embedder" else (world.reranker, "rerank", stuck)))
+    event = await left(world, stuck.waits)
+    assert event.usage["calls"][-1]["provider"] == "openai"
+    assert event.usage["calls"][-1]["input_tokens"] > 0
+    assert event.estimated
+
+
+async def test_a_paid_reranker_that_answers_too_late_is_paid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.reranker = OverlapReranker()
+    world.changes = {"reranker": Llm(model="remote", provider="openai"), "rerank": True}
+    monkeypatch.setattr(world.reranker, "rerank", Stuck(_late()))
+    answer, _ = await world.answer("How long is a backup kept?")
+    assert [step.outcome for step in answer.steps if step.name == "rerank"] == ["skipped"]
+    assert [usage.provider for usage in answer.receipt.usages].count("openai") == 1
 
 
 async def test_a_model_that_fails_half_way_is_settled_and_the_failure_goes_on(world: World) -> None:

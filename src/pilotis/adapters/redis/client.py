@@ -164,7 +164,7 @@ class _Line:
         self._connection, self._lost, self._timeout_s = connection, lost, timeout_s
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._out: list[tuple[str | bytes | int, ...]] = []
+        self._out: list[bytes] = []
         self._writing: asyncio.Task[None] | None = None
         self._suspect: asyncio.Future[Any] | None = None
         self._turns_left = 0
@@ -190,8 +190,9 @@ class _Line:
         if self._closed:
             reply.set_exception(_away("the connection is lost"))
             return reply
+        # Before it counts as sent: one that cannot be packed must not shift all replies after it to others.
+        self._out += self._connection.pack_command(*command)
         self._waiting.append((self._loop.time() + self._timeout_s, reply))
-        self._out.append(command)
         if self._writing is None:
             self._writing = self._loop.create_task(self._write())
         if self._watch is None:
@@ -209,7 +210,7 @@ class _Line:
         try:
             while self._out and not self._closed:
                 out, self._out = self._out, []
-                await self._connection.send_packed_command(self._connection.pack_commands(out), check_health=False)
+                await self._connection.send_packed_command(out, check_health=False)
         except (RedisError, OSError) as error:
             self._fail(str(error))
         finally:
