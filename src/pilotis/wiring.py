@@ -226,7 +226,7 @@ def _assembled(
         backlog=postgres.PostgresBacklog(pool),
         source_items=postgres.PostgresSourceItems(pool),
         ledger=postgres.PostgresLedger(pool, env=env.name, zone=env.timezone),
-        guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce),
+        guards=postgres.PostgresGuards(pool, env=env.name, tell=money.announce, know=money.admission.know),
         evaluations=postgres.PostgresEvaluations(pool, env=env.name),
         feedback=postgres.PostgresFeedback(pool, env=env.name),
         admission=money.admission,

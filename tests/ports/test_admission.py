@@ -624,11 +624,22 @@ async def test_the_guardrail_makes_requests_cheaper_and_then_serves_only_what_it
         assert (refused.status, refused.code, refused.scope, refused.limit) == (503, "guardrail", "env", step)
     ingested = await served(money, 9, plane="batch", ceilings=(7,), kind="ingest")
     assert (ingested.level, ingested.hold.micro) == (0, 7)  # no ladder
+    judged = await served(money, 3, plane="batch", kind="eval")
+    assert (judged.level, judged.hold.micro) == (0, DEAR[0]), "an evaluation judges what is served in full"
     await money.announce({"env": 0, "bu:legal": 1})
     assert (await money.admission.admit(asks("r9"))).level == 1
     assert (await money.admission.admit(asks("r10", bu="other"))).level == 0
     await money.announce({"bu:legal": 4})
     assert (await refusal(money, asks("r11"))).scope == "bu:legal"
+
+
+async def test_where_the_guardrail_stood_is_known_when_nobody_can_be_asked(world: World) -> None:
+    money = await world.start()
+    assert money.admission.level("legal") == (0, "env")
+    await money.announce({"env": 1, "bu:legal": 3})
+    assert [money.admission.level(bu) for bu in ("legal", "other")] == [(3, "bu:legal"), (1, "env")]
+    await money.announce({"env": 0})
+    assert money.admission.level("other") == (0, "env")
 
 
 async def test_the_best_answer_there_is_is_served(world: World) -> None:

@@ -31,6 +31,7 @@ class World:
     guards: Guards
     book: Callable[[CostEvent], Awaitable[None]]
     told: dict[str, int] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
     is_away: bool = False
 
     async def tell(self, levels: Mapping[str, int]) -> None:
@@ -55,7 +56,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     await postgres.migrate(url)
     pool = await postgres.open_pool(url, max_size=8)
     try:
-        made.guards = postgres.PostgresGuards(pool, env="prod", tell=made.tell)
+        made.guards = postgres.PostgresGuards(pool, env="prod", tell=made.tell, know=made.known.update)
         made.book = postgres.PostgresLedger(pool, env="prod", zone="UTC").append
         yield made
     finally:

@@ -128,14 +128,17 @@ async def watch(
     meter.gauge("rag_guardrail_level", 0, scope="env")
     while True:
         try:
+            # First: while Redis is away nobody leads, and each process goes by what it read here.
+            for state in await guards.states():
+                meter.gauge("rag_guardrail_level", state.level, scope=state.scope)
             now = clock()
             if now >= due and await leads():
                 await look(guards, by, now=now)
                 due = now + min(by.window / LOOKS_PER_WINDOW, LONGEST_PAUSE)
                 # A move whose word did not get through, or got lost with its process, is made up for.
                 await guards.announce()
-            for state in await guards.states():
-                meter.gauge("rag_guardrail_level", state.level, scope=state.scope)
+                for state in await guards.states():
+                    meter.gauge("rag_guardrail_level", state.level, scope=state.scope)
         except PilotisError as error:
             log.warning("the guardrail waits: %s", error.message)
         except Exception:  # the guardrail stands for as long as the process lives

@@ -15,6 +15,7 @@ from typing import Literal
 from pilotis.derive.budget import WINDOWS, spans
 from pilotis.derive.cost import ceiling, unpriced
 from pilotis.derive.ladder import Rung, rungs
+from pilotis.derive.limits import guarded
 from pilotis.derive.plan import Env, Plan
 from pilotis.errors import Limited, SetupError, Transient
 from pilotis.online.ask import Ask
@@ -72,7 +73,7 @@ async def enter(ask: Ask, question: Question, env: Env, plan: Plan, deps: Deps, 
         try:
             admitted = await _admit(request, env, deps)
         except Transient as error:
-            return _unmetered(ask, request, ladder, env, error)
+            return _unmetered(request, ladder, env, deps, error)
     _count(request, admitted, deps)
     return _entry(request, admitted, ladder)
 
@@ -130,11 +131,18 @@ def _entry(request: Request, admitted: Admitted, ladder: tuple[Rung, ...]) -> En
     )
 
 
-def _unmetered(ask: Ask, request: Request, ladder: tuple[Rung, ...], env: Env, error: Transient) -> Entry:
-    """What costs nothing needs no meter, and what no budget limits neither; for the rest the contract decides."""
-    applying = env.budgets.apply(plane=request.plane, bu=ask.bu, key=ask.key, own=ask.key_budget)
+def _unmetered(request: Request, ladder: tuple[Rung, ...], env: Env, deps: Deps, error: Transient) -> Entry:
+    """What costs nothing needs no meter, and what no budget limits neither; for the rest the contract decides.
+
+    It is served at the step of the ladder that this process knew last. Raises Limited where that is one without an answer of its own.
+    """
+    level, scope = (0, "env") if request.plane == "batch" else deps.admission.level(request.bu)
+    level = min(level, len(ladder) - 1)
+    if ladder[level].serves != "all":
+        raise guarded(ladder[level].step, scope)
+    applying = env.budgets.apply(plane=request.plane, bu=request.bu, key=request.key, own=request.key_budget)
     limited = any(budget.limit(window) is not None for budget in applying.values() for window in WINDOWS)
-    if limited and request.ceilings[0] > 0 and env.on_meter_down == "refuse":
+    if limited and request.ceilings[level] > 0 and env.on_meter_down == "refuse":
         raise error
     log.warning("request %s is served without budgets and caches: %s", request.id, error.message)
     now = datetime.now(UTC)
@@ -142,13 +150,13 @@ def _unmetered(ask: Ask, request: Request, ladder: tuple[Rung, ...], env: Env, e
         id=request.id,
         at=now,
         plane=request.plane,
-        bu=ask.bu,
-        key=ask.key,
+        bu=request.bu,
+        key=request.key,
         micro=0,
         spans=spans(now, env.timezone),
         is_metered=False,
     )
-    return Entry(hold=hold, rung=ladder[0])
+    return Entry(hold=hold, rung=ladder[level])
 
 
 def _count(request: Request, admitted: Admitted, deps: Deps) -> None:

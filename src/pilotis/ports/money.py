@@ -156,6 +156,12 @@ class Admission(Protocol):
         """
         ...
 
+    def level(self, bu: str) -> tuple[int, str]:
+        """The step of the ladder that is in force for the business unit as far as this process knows, and the scope (`env` or `bu:NAME`)
+        that stands there: for when nobody can be asked.
+        """
+        ...
+
     def begin(self, hold: Hold) -> None:
         """Say that money is about to be spent on this hold. If its process dies now, the whole of it counts as spent. Does not wait."""
         ...

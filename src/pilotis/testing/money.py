@@ -84,6 +84,10 @@ class MemoryMoney:
             hold=hold, level=level, passages=passages.record if passages else None, flight="own" if flight else None
         )
 
+    def level(self, bu: str) -> tuple[int, str]:
+        scope = max("env", f"bu:{bu}", key=lambda scope: self.safe.levels.get(scope, 0))
+        return self.safe.levels.get(scope, 0), scope
+
     def begin(self, hold: Hold) -> None:
         if put := self.safe.puts.get(hold.id):
             put.begun = True
@@ -298,9 +302,8 @@ class MemoryMoney:
             safe.passages[event.bu, keep.passages_key] = entry(keep.passages, b"")
 
     def _level(self, request: Request) -> tuple[int, str]:
-        levels = self.safe.levels
-        scope = max("env", f"bu:{request.bu}", key=lambda scope: levels.get(scope, 0))
-        return 0 if request.plane == "batch" else min(levels.get(scope, 0), len(request.ceilings) - 1), scope
+        level, scope = self.level(request.bu)
+        return 0 if request.plane == "batch" else min(level, len(request.ceilings) - 1), scope
 
     def _find(self, request: Request, level: int) -> tuple[Entry, int] | None:
         for at, key in enumerate(request.answer_keys[: level + 1]):

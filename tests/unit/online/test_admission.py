@@ -181,6 +181,27 @@ async def test_without_redis_what_a_budget_limits_is_refused_or_served_as_the_co
     assert list(world.ledger.rows) == [done.id]
 
 
+@pytest.mark.parametrize(("level", "step"), [(1, "smaller_top_k"), (2, "compact_model"), (3, "cache_only"), (4, "refuse")])
+async def test_without_redis_the_guardrail_stays_where_it_was(world: World, level: int, step: str) -> None:
+    model, small = writer(world), paid("Thirty days [1].", model="small")
+    world.others = (small,)
+    ladder = ("smaller_top_k", "compact_model", "cache_only", "refuse")
+    world.changes = {"ladder": ladder, "top_k": 9, "compact_top_k": 2, "compact": Llm(model="small", provider="openai")}
+    world.safe.levels = {"env": 1, "bu:legal": level}
+    world.away = "connection refused"
+    if level > 2:
+        with pytest.raises(Limited) as refused:
+            await world.events(QUESTION)
+        assert (refused.value.code, refused.value.limit, refused.value.scope) == ("guardrail", step, "bu:legal")
+        assert not model.prompts
+        return
+    done, _ = await world.answer(QUESTION)
+    assert done.step == step
+    assert len(small.prompts) == level - 1
+    assert world.passages.queries[-1].top_k in {2, 50}
+    assert [event.step for event in world.ledger.rows.values()] == [step]
+
+
 async def test_redis_that_goes_away_under_way_loses_no_cost(world: World) -> None:
     writer(world)
     deps = world.deps

@@ -19,15 +19,24 @@ _SQL = statements("guards")
 
 
 class PostgresGuards:
-    """See `ports.Guards`. `tell` is how admission learns levels by scope."""
+    """See `ports.Guards`. `tell` is how admission learns levels by scope, `know` how this process does whenever it looks."""
 
-    def __init__(self, pool: AsyncConnectionPool, *, env: str, tell: Callable[[Mapping[str, int]], Awaitable[None]]) -> None:
-        self._pool, self._env, self._tell = pool, env, tell
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        *,
+        env: str,
+        tell: Callable[[Mapping[str, int]], Awaitable[None]],
+        know: Callable[[Mapping[str, int]], None],
+    ) -> None:
+        self._pool, self._env, self._tell, self._know = pool, env, tell, know
 
     async def states(self) -> Sequence[GuardState]:
         async with translated(), self._pool.connection() as connection:
             rows = connection.cursor(row_factory=dict_row)
-            return [GuardState(**row) for row in await (await rows.execute(_SQL["states"], {"env": self._env})).fetchall()]
+            found = [GuardState(**row) for row in await (await rows.execute(_SQL["states"], {"env": self._env})).fetchall()]
+        self._know({state.scope: state.level for state in found})
+        return found
 
     async def evidence(self, since: datetime, states: Sequence[GuardState]) -> Mapping[str, Evidence]:
         moved = {state.scope: max(state.since, since) for state in states}

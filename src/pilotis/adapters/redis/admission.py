@@ -59,6 +59,7 @@ class RedisAdmission:
         self._till, self._env = till, till.env
         self._callers = lru_cache(maxsize=4096)(self._caller)
         self._beginning: set[asyncio.Task[None]] = set()
+        self._levels: dict[str, int] = {}
 
     async def admit(self, request: Request) -> Admitted:
         till = self._till
@@ -75,6 +76,10 @@ class RedisAdmission:
             till.notice(None, None)
             raise Transient("budgets are being rebuilt from the ledger", remedy="try again in a few seconds", retry_after_s=2)
         raise self._refused(asked, code, moment(now_us), rest)
+
+    def level(self, bu: str) -> tuple[int, str]:
+        scope = max("env", f"bu:{bu}", key=lambda scope: self._levels.get(scope, 0))
+        return self._levels.get(scope, 0), scope
 
     def begin(self, hold: Hold) -> None:
         held = self._till.holds.get(hold.id)
@@ -124,9 +129,14 @@ class RedisAdmission:
 
     async def announce(self, levels: Mapping[str, int]) -> None:
         """Tell admission at which step of the ladder the guardrail of each scope (`env`, `bu:NAME`) stands."""
+        self.know(levels)
         if levels:
             flat = [part for scope, level in levels.items() for part in (f"g|{scope}", level)]
             await self._till.wire.call("HSET", self._till.meter, *flat)
+
+    def know(self, levels: Mapping[str, int]) -> None:
+        """The same for this process alone, which goes by it while Redis is away."""
+        self._levels |= levels
 
     async def _ask(self, caller: bytes, asked: _Asked) -> tuple[bytes, int, list[Any]]:
         """One round trip, two where this process' clock is in another hour than Redis'."""

@@ -14,7 +14,8 @@ if before then drop_hold(ask.id, before) end
 
 local guards = call('HMGET', meter, 'g|env', 'g|bu:' .. who.bu)
 local of_env, of_bu = tonumber(guards[1]) or 0, tonumber(guards[2]) or 0
-local level = math.min(math.max(of_env, of_bu), #ask.ceilings - 1)
+-- The ladder is about what people ask: an evaluation judges the full service, whatever is served meanwhile.
+local level = who.plane == 'batch' and 0 or math.min(math.max(of_env, of_bu), #ask.ceilings - 1)
 local serves = who.serves[level + 1] or 'all'
 
 local hit, found_at
