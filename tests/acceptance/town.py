@@ -33,9 +33,7 @@ class Town:
         self.data = folder / "data"
         if contract is not None:
             (folder / "pilotis.toml").write_text(contract)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.up: subprocess.Popen[bytes] | None = None
 
@@ -115,6 +113,17 @@ class Town:
                 if f"PILOTIS_DATA={self.data}" in told and all(argument in command for argument in arguments):
                     found.append(int(folder.name))
         return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def environ() -> dict[str, str]:

@@ -22,23 +22,30 @@ class Witness:
     """Answers by where they came from (`hit`, `miss`, `off`), and what else became of a question."""
     wrong: list[str] = field(default_factory=list)
     _gone: dict[tuple[str, str], float] = field(default_factory=dict)
+    _told: Counter[tuple[str, str]] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def gone(self, bu: str, *traces: str) -> None:
-        """These ids of documents and words of theirs are gone as of now: call it once the 204 is there."""
-        now = time.monotonic()
+    @property
+    def cited(self) -> int:
+        """How many answers told of something that went later."""
+        return sum(times for trace, times in self._told.items() if trace in self._gone)
+
+    def gone(self, bu: str, *traces: str, after_s: float = 0.0) -> None:
+        """These ids of documents and words of theirs are gone as of now, or then: call it once the 204 is there."""
+        now = time.monotonic() + after_s
         with self._lock:
             for trace in traces:
                 self._gone.setdefault((bu, trace), now)
 
     def hear(self, bu: str, told: dict[str, Any], *, began: float, source: str) -> None:
         """Judge an answer to a question that began then, or passages that were found."""
-        cited = told.get("citations", []) or told.get("passages", [])
+        cited = [*told.get("citations", []), *told.get("passages", [])]
         traces = {one["document_id"] for one in cited}
         quoted = " ".join([told.get("text", ""), *(one.get("quote", one.get("text", "")) for one in cited)])
         traces.update(re.findall(r"mark\d+v\d+", quoted))
         with self._lock:
             self.asked[source] += 1
+            self._told.update((bu, trace) for trace in traces)
             late = sorted(trace for trace in traces if self._gone.get((bu, trace), began) < began)
             self.wrong += [
                 f"{trace}, {began - self._gone[bu, trace]:.3f} s after its deletion, from {source}" for trace in late
