@@ -51,7 +51,7 @@ class Town:
                 return
             # What was killed with it may hold the port for a moment yet.
             if time.monotonic() > deadline:
-                raise RuntimeError((self.folder / "up.err").read_text())
+                raise RuntimeError((self.folder / "up.err").read_text()[-2000:])
             time.sleep(0.5)
 
     def stop(self) -> None:

@@ -41,7 +41,7 @@ class Witness:
         """Judge an answer to a question that began then, or passages that were found."""
         cited = [*told.get("citations", []), *told.get("passages", [])]
         traces = {one["document_id"] for one in cited}
-        quoted = " ".join([told.get("text", ""), *(one.get("quote", one.get("text", "")) for one in cited)])
+        quoted = " ".join([told.get("answer", ""), *(one.get("quote", one.get("text", "")) for one in cited)])
         traces.update(re.findall(r"mark\d+v\d+", quoted))
         with self._lock:
             self.asked[source] += 1
