@@ -1,236 +1,367 @@
-"""Kill whatever serves, at random, for minutes, while documents of all kinds come: each that was acknowledged must end, once, and nothing be left over.
+"""Kill everything, everywhere, for minutes, while mixed and hostile documents come in: nothing acknowledged may be lost or left over.
 
-    python tests/acceptance/chaos.py [--documents 2000] [--minutes 5] [--also FOLDER] [--seed 1]
+    python tests/acceptance/chaos.py [--documents 2000] [--minutes 5] [--seed 1] [--also FOLDER]
 
-Starts a service of its own over an empty data folder. Three business units send Markdown, HTML, CSV, JSON, DOCX and PDF, of which one in
-ten is cut off, garbled or without text, and every file of FOLDER besides. Every few seconds one of the workers, the API, Redis, Postgres
-or their guardian gets a SIGKILL. Then `pilotis doctor --deep` is asked. Exit code 1 where anything is lost, doubled or left over.
+Starts a service of its own over an empty data folder, with a sweeper beside it. Four business units send documents over HTTP,
+replace some of them, delete some and send others in their place, and ask questions, as clients that repeat what was not
+acknowledged. Every few seconds a worker, the API, Redis, Postgres (or one backend of it) or the guardian is killed with SIGKILL;
+`up` is started again where it gives up, as a supervisor does. What is sent and what is killed when follows from the seed.
+Then everything is asked whether it is as it was acknowledged. Exit code 1 where something is not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import json
+import hashlib
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docx
 import httpx2
-from crash_drill import Town, environ  # type: ignore[import-not-found]  # it stands beside this script
-from pypdf import PdfWriter
 
-UNITS = ("north", "south", "west")
-FAULTS = ("ingest", "embed", "upkeep", "api", "redis", "postgres", "guardian")
-PAUSES_S = (1.5, 5.0)
-MOST_A_MINUTE = 3
-"""Of one kind: what keeps dying is given up, on purpose, after five within a minute."""
-SETTLE_S = 900.0
+import papers
+from papers import Paper
+from proofs import Proof, prove
+from town import PARTS, Town, aligned, command, environ, kill, note, parent, until
+from witness import Witness, ask_until
 
+UNITS = ("east", "north", "south", "west")
+SENDERS = 4
+SENDING = 0.85
+"""The share of the time of kills in which documents are sent: those behind them have a backlog to fall into."""
+HOSTILE_SHARE, REPLACED, DELETED, RESENT, TWINS = 0.15, 0.12, 0.1, 0.5, 0.04
+"""Shares: of documents; of those that are good; of those that were deleted, the last that come again."""
+PATIENCE_S = 300.0
+"""How long a client repeats what is not acknowledged."""
+CONTRACT = """
+[envs.dev]
+llm = "extractive"
+cache_ttl_s = 3600
 
-class Sender:
-    """One business unit: repeats what was not acknowledged, and remembers what was."""
-
-    def __init__(self, town: Any, bu: str) -> None:
-        self.bu = bu
-        self.acknowledged: dict[str, str] = {}
-        """By name: the document's id."""
-        self.refused: Counter[str] = Counter()
-        self._http = httpx2.Client(base_url=town.url, headers={"authorization": f"Bearer {town.key(bu)}"}, timeout=60)
-
-    def send(self, name: str, content: bytes) -> None:
-        ends = time.monotonic() + SETTLE_S
-        while time.monotonic() < ends:
-            try:
-                answer = self._http.post("/v1/documents", files={"file": (name, content)})
-            except httpx2.TransportError:
-                time.sleep(0.3)
-                continue
-            if answer.status_code == 202:
-                self.acknowledged[name] = answer.json()["documents"][0]["id"]
-                return
-            if answer.status_code < 500 and answer.status_code != 429:
-                self.refused[answer.json()["code"]] += 1
-                return
-            time.sleep(0.3)
-        raise TimeoutError(name)
-
-    def states(self) -> dict[str, list[tuple[str, str, str | None]]]:
-        """By name: id, state and error of each document there is."""
-        found: dict[str, list[tuple[str, str, str | None]]] = {}
-        after = None
-        while True:
-            page = self._http.get("/v1/documents", params={"limit": 1000} | ({"after": after} if after else {})).json()
-            for one in page["documents"]:
-                found.setdefault(one["name"], []).append((one["id"], one["state"], one["error"]))
-            after = page["next"]
-            if after is None:
-                return found
+[costs]
+target_eur_per_1k = 10
+guardrail_eur_per_req = 0.01
+"""
 
 
-def made(chance: random.Random, n: int) -> Iterator[tuple[str, bytes]]:
-    """Files of every kind; one in ten is not what its name says."""
-    for i in range(n):
-        kind = chance.choice(("md", "md", "html", "csv", "json", "docx", "pdf"))
-        content = _content(kind, i, chance)
-        match chance.randrange(30):
-            case 0:
-                content = content[: max(1, len(content) // 2)]
-            case 1:
-                content = bytes(chance.randrange(256) for _ in range(2000))
-            case 2:
-                content = b" \n"
-        yield f"{kind}/{i:05}.{kind}", content
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something that a client does at a moment of the run, in seconds from its beginning."""
+
+    at_s: float
+    bu: str
+    paper: Paper
+    deletes: bool = False
 
 
-def _content(kind: str, i: int, chance: random.Random) -> bytes:
-    lines = [f"Toll {chance.randrange(10**6)} at mile {n} of road {i} is {chance.randrange(100)} coins." for n in range(8)]
-    match kind:
-        case "html":
-            return ("<h1>Road</h1>" + "".join(f"<p>{line}</p>" for line in lines)).encode()
-        case "csv":
-            return "\n".join(["mile,coins", *(f"{n},{line}" for n, line in enumerate(lines))]).encode()
-        case "json":
-            return json.dumps({"road": i, "tolls": lines}).encode()
-        case "docx":
-            written, document = io.BytesIO(), docx.Document()
-            for line in lines:
-                document.add_paragraph(line)
-            document.save(written)
-            return written.getvalue()
-        case "pdf":
-            written, pdf = io.BytesIO(), PdfWriter()
-            pdf.add_blank_page(200, 200)
-            pdf.write(written)
-            return written.getvalue()
-        case _:
-            return f"# Road {i}\n\n{' '.join(lines)}\n".encode()
+@dataclass
+class Acknowledged:
+    """What the clients know: what stands under each name of each business unit, and what is gone."""
+
+    standing: dict[tuple[str, str], tuple[str, Paper]] = field(default_factory=dict)
+    """The id and the last version that was acknowledged."""
+    deleted: set[tuple[str, str]] = field(default_factory=set)
+    """Names and ids."""
+    sent: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def is_expected(self, paper: Paper, status: int) -> bool:
+        return paper.expected in {"refused", "either"} and 400 <= status < 500
 
 
-def chaos(town: Any, chance: random.Random, ended: threading.Event) -> Counter[str]:
-    """Kill until told to end."""
-    killed: Counter[str] = Counter()
-    lately: dict[str, deque[float]] = {fault: deque() for fault in FAULTS}
-    while not ended.wait(chance.uniform(*PAUSES_S)):
-        now = time.monotonic()
-        for moments in lately.values():
-            while moments and now - moments[0] > 60:
-                moments.popleft()
-        fault = chance.choice(FAULTS)
-        if len(lately[fault]) >= MOST_A_MINUTE:
+def steps(documents: int, seconds: float, seed: int, also: Sequence[Paper]) -> list[Step]:
+    """What is sent and deleted when: the same for the same numbers."""
+    chance = random.Random(seed)
+    made: list[Step] = []
+
+    def moment(after: float = 0.0) -> float:
+        return after + chance.random() * (SENDING * seconds - after)
+
+    for number in range(documents):
+        bu = chance.choice(UNITS)
+        if number < len(also):
+            made.append(Step(at_s=moment(), bu=bu, paper=also[number]))
             continue
-        with contextlib.suppress(OSError):
-            if _kill(town, fault):
-                killed[fault] += 1
-                lately[fault].append(now)
-    return killed
+        if chance.random() < HOSTILE_SHARE:
+            made.append(Step(at_s=moment(), bu=bu, paper=papers.written(chance.choice([*papers.HOSTILE]), number, 1, chance)))
+            continue
+        kind = chance.choice([*papers.GOOD])
+        made.append(Step(at_s=moment(), bu=bu, paper=papers.written(kind, number, 1, chance)))
+        if chance.random() < TWINS:
+            made.append(Step(at_s=moment(), bu=chance.choice([other for other in UNITS if other != bu]), paper=made[-1].paper))
+            continue
+        if chance.random() < REPLACED:
+            made.append(Step(at_s=moment(made[-1].at_s), bu=bu, paper=papers.written(kind, number, 2, chance)))
+        if chance.random() < DELETED:
+            made.append(Step(at_s=moment(made[-1].at_s), bu=bu, paper=made[-1].paper, deletes=True))
+            if chance.random() < RESENT:
+                made.append(Step(at_s=moment(made[-1].at_s), bu=bu, paper=papers.written(kind, number, 3, chance)))
+    return made
 
 
-def _kill(town: Any, fault: str) -> bool:
-    import os
-    import signal
+class Clients:
+    """They send, delete and ask, each on a connection of its own, until their steps are done."""
 
-    if fault not in {"ingest", "embed", "upkeep"}:
-        return bool(town.kill(fault, 0))
-    pids = town.running("pilotis.tasks", fault)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return bool(pids)
+    units = UNITS
+
+    def __init__(self, town: Town, secrets: dict[str, str], seed: int) -> None:
+        self.known = Acknowledged()
+        self.witness = Witness()
+        self._town, self._secrets, self._seed = town, secrets, seed
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def http(self, bu: str) -> httpx2.Client:
+        headers = {"authorization": f"Bearer {self._secrets[bu]}"}
+        return httpx2.Client(base_url=self._town.url, headers=headers, timeout=30)
+
+    def begin(self, todo: Sequence[Step], began: float) -> None:
+        shares: dict[int, list[Step]] = defaultdict(list)
+        for step in todo:
+            # What becomes of one name stays in one thread, in its order.
+            shares[int(hashlib.sha256(step.paper.name.encode()).hexdigest(), 16) % SENDERS].append(step)
+        for share in shares.values():
+            self._run(self._send_all, sorted(share, key=lambda step: step.at_s), began)
+        for n, bu in enumerate(UNITS[:2]):
+            self._run(self._ask, bu, n)
+
+    def finish(self) -> None:
+        """Wait for the senders, then end the askers."""
+        for thread in self._threads[:-2]:
+            thread.join()
+        self._over.set()
+        for thread in self._threads[-2:]:
+            thread.join()
+
+    def _run(self, act: Any, *arguments: Any) -> None:
+        self._threads.append(threading.Thread(target=act, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def _ask(self, bu: str, n: int) -> None:
+        def subject(chance: random.Random) -> str:
+            own = [paper.mark for (owner, _), (_, paper) in list(self.known.standing.items()) if owner == bu and paper.mark]
+            return chance.choice(own or ["old"])
+
+        with self.http(bu) as http:
+            ask_until(self._over, http, self.witness, bu, subject, random.Random(self._seed * 1000 + n))
+
+    def _send_all(self, todo: Sequence[Step], began: float) -> None:
+        with contextlib.ExitStack() as opened:
+            http = {bu: opened.enter_context(self.http(bu)) for bu in UNITS}
+            for step in todo:
+                time.sleep(max(0.0, began + step.at_s - time.monotonic()))
+                (self._delete if step.deletes else self._send)(http[step.bu], step)
+
+    def _send(self, http: httpx2.Client, step: Step) -> None:
+        paper, key = step.paper, (step.bu, step.paper.name)
+        answer = self._insist(http, "POST", "/v1/documents", files={"file": (paper.name, paper.content)})
+        if answer is None:
+            self.known.wrong.append(f"{paper.name}: not taken within {PATIENCE_S:.0f} s")
+        elif answer.status_code == 202:
+            (document,) = answer.json()["documents"]
+            self.known.sent[paper.kind] += 1
+            self.known.standing[key] = (document["id"], paper)
+        elif self.known.is_expected(paper, answer.status_code):
+            self.known.sent[f"{paper.kind}, refused"] += 1
+        else:
+            self.known.wrong.append(f"{paper.name}: {answer.status_code} {answer.text}")
+
+    def _delete(self, http: httpx2.Client, step: Step) -> None:
+        key = (step.bu, step.paper.name)
+        if key not in self.known.standing:
+            return
+        document, paper = self.known.standing[key]
+        answer = self._insist(http, "DELETE", f"/v1/documents/{document}")
+        # 404: it was done, and its 204 was lost.
+        if answer is None or answer.status_code not in {204, 404}:
+            self.known.wrong.append(f"{paper.name}: not deleted: {answer.text if answer else 'no answer'}")
+            return
+        self.witness.gone(step.bu, document, *(f"{paper.mark.partition('v')[0]}v{version}" for version in (1, 2)))
+        del self.known.standing[key]
+        self.known.deleted |= {key, ("", document)}
+
+    def _insist(self, http: httpx2.Client, method: str, path: str, **given: Any) -> httpx2.Response | None:
+        """The first answer that is neither an outage nor a limit."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx2.TransportError):
+                answer = http.request(method, path, **given)
+                if answer.status_code < 500 and answer.status_code != 429:
+                    return answer
+            self.known.repeated += 1
+            time.sleep(0.3)
+        return None
 
 
-def settled(senders: list[Sender], within_s: float) -> bool:
-    ends = time.monotonic() + within_s
-    while time.monotonic() < ends:
-        with contextlib.suppress(httpx2.HTTPError, KeyError, ValueError):
-            states = [one[1] for sender in senders for ones in sender.states().values() for one in ones]
-            if states and set(states) <= {"indexed", "failed"}:
-                return True
-        time.sleep(1)
-    return False
+@dataclass
+class Killer:
+    """Kills a part every few seconds, and keeps `up` and the sweeper alive as a supervisor would."""
+
+    town: Town
+    chance: random.Random
+    every_s: float
+    kills: Counter[str] = field(default_factory=Counter)
+    given_up: int = 0
+    """How often `up` ended by itself."""
+    orphans: dict[int, str] = field(default_factory=dict)
+    """Descendants of what was killed, by pid, with what tells them from another process of that number."""
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, seconds: float, began: float) -> None:
+        at, turn = began, 0
+        while True:
+            at += self.chance.uniform(0.4, 1.6) * self.every_s
+            # Each of them as often as the others, in an order of chance.
+            if turn % len(PARTS) == 0:
+                order = self.chance.sample(PARTS, len(PARTS))
+            part, whole = order[turn % len(PARTS)], self.chance.random() < 0.6
+            turn += 1
+            if at > began + seconds:
+                return
+            time.sleep(max(0.0, at - time.monotonic()))
+            if until(lambda part=part: bool(self.town.pids(part)), 20):  # type: ignore[misc]
+                self._kill(part, whole=whole)
+
+    def _kill(self, part: str, *, whole: bool) -> None:
+        pids = self.town.pids(part)
+        if not pids:
+            return
+        victims, name = pids, part
+        if part == "postgres":
+            victims, name = (pids[:1], "postgres") if whole or len(pids) == 1 else ([self.chance.choice(pids[1:])], "backend")
+        if part in {"ingest", "embed", "upkeep", "api"}:
+            self.orphans |= {pid: _born(pid) for pid in _descendants(victims)}
+        kill(victims)
+        self.kills[name] += 1
+
+    def left_over(self) -> list[str]:
+        """Descendants of what was killed that live on."""
+        return [command(pid) for pid, born in self.orphans.items() if born and _born(pid) == born]
+
+    @contextlib.contextmanager
+    def supervised(self) -> Iterator[None]:
+        """For as long as the block lasts."""
+        thread = threading.Thread(target=self._supervise, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(120)
+
+    def _supervise(self) -> None:
+        sweeper = self._sweeper()
+        while not self._over.wait(0.2):
+            if self.town.up and self.town.up.poll() is not None:
+                self.given_up += 1
+                with contextlib.suppress(RuntimeError):
+                    self.town.start()
+            if sweeper.poll() is not None:
+                sweeper = self._sweeper()
+        sweeper.terminate()
+        sweeper.wait(30)
+
+    def _sweeper(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "pilotis", "--data", str(self.town.data), "worker", "upkeep"]
+        with (self.town.folder / "sweeper.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.town.folder, env=environ())
 
 
-def run(folder: Path, *, documents: int, minutes: float, also: Path | None, seed: int) -> dict[str, Any]:
-    chance, town, ended = random.Random(seed), Town(folder), threading.Event()
-    town.start()
+def chaos(folder: Path, asked: argparse.Namespace) -> tuple[list[Proof], str]:
+    """The proofs, and a table of what was done."""
+    seconds = asked.minutes * 60
+    also = list(papers.of_folder(asked.also)) if asked.also else []
+    todo = steps(asked.documents, seconds, asked.seed, also)
+    town = Town(folder, CONTRACT)
+    killer = Killer(town, random.Random(asked.seed + 1), asked.every)
     try:
-        senders = [Sender(town, bu) for bu in UNITS]
-        files = list(made(chance, documents))
-        files += (
-            [(f"also/{path.name}", path.read_bytes()) for path in sorted(also.rglob("*")) if path.is_file()] if also else []
-        )
-        chance.shuffle(files)
-        killed: list[Counter[str]] = []
-        killer = threading.Thread(target=lambda: killed.append(chaos(town, random.Random(seed), ended)))
-        began = time.monotonic()
-        killer.start()
-        with ThreadPoolExecutor(3) as pool:
-            sent = [pool.submit(senders[n % len(senders)].send, *file) for n, file in enumerate(files)]
-            time.sleep(max(0.0, minutes * 60 - (time.monotonic() - began)))
-            ended.set()
-            killer.join()
-            for one in sent:
-                one.result()
-        is_settled = settled(senders, SETTLE_S)
-        return _looked(town, senders) | {
-            "kills": dict(killed[0]),
-            "settled": is_settled,
-            "seconds": round(time.monotonic() - began, 1),
-        }
+        town.start()
+        note("it is up")
+        clients = Clients(town, {bu: town.key(bu) for bu in UNITS}, asked.seed)
+        with killer.supervised():
+            began = time.monotonic()
+            clients.begin(todo, began)
+            killer.run(seconds, began)
+            note("the last kill is done")
+            clients.finish()
+            note("all is sent")
+            sent_s = time.monotonic() - began
+            proofs = prove(town, clients, settle_s=asked.settle)
+            settled_s = time.monotonic() - began - sent_s
     finally:
         town.stop()
+    note("it is stopped")
+    until(lambda: not town.everything(), 15)
+    left = [command(pid) for pid in town.everything()]
+    proofs.append(Proof("processes left over by what was killed", len(killer.orphans), [*killer.left_over(), *left]))
+    return proofs, _told(clients, killer, sent_s, settled_s)
 
 
-def _looked(town: Any, senders: list[Sender]) -> dict[str, Any]:
-    wrong: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    for sender in senders:
-        states = sender.states()
-        for name, identity in sender.acknowledged.items():
-            ones = states.get(name, [])
-            wrong["lost"] += identity not in {one[0] for one in ones}
-            wrong["doubled"] += len(ones) > 1
-            wrong["failed without a reason"] += any(state == "failed" and not error for _, state, error in ones)
-            found.update(state for _, state, _ in ones)
-    command = [sys.executable, "-m", "pilotis", "--data", str(town.data), "--json", "doctor", "--deep"]
-    told = subprocess.run(
-        command, capture_output=True, text=True, env=environ(), cwd=town.data.parent, check=False, timeout=300
+def _told(clients: Clients, killer: Killer, sent_s: float, settled_s: float) -> str:
+    known, states = clients.known, Counter(clients.known.sent)
+    rows: list[tuple[object, ...]] = [(what, n) for what, n in sorted(states.items())]
+    tables = [aligned(("acknowledged", "sent"), [*rows, ("all", sum(states.values()))])]
+    tables.append(aligned(("killed", "times"), [*sorted(killer.kills.items()), ("all", killer.kills.total())]))
+    tables.append(aligned(("question", "times"), sorted(clients.witness.asked.items())))
+    tables.append(
+        f"{len(known.standing):,} documents stand, {len(known.deleted) // 2:,} were deleted, {known.repeated:,} requests were repeated; "
+        f"`up` gave up {killer.given_up} times\n{sent_s:.0f} s of sending and kills, {settled_s:.0f} s until all was settled and proven"
     )
-    deep = json.loads(told.stdout)["deep"]
-    wrong.update({check["check"]: check["count"] for check in deep if check["state"] == "error"})
-    wrong["deep checks missing"] += not deep
-    return {
-        "acknowledged": sum(len(sender.acknowledged) for sender in senders),
-        "refused": dict(sum((sender.refused for sender in senders), Counter())),
-        "found": dict(found),
-        "wrong": {what: n for what, n in wrong.items() if n},
-    }
+    return "\n\n".join(tables)
+
+
+def _descendants(pids: Sequence[int]) -> set[int]:
+    parents = {int(path.name): parent(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
+    found, level = set[int](), set(pids)
+    while level := {pid for pid, above in parents.items() if above in level} - found:
+        found |= level
+    return found
+
+
+def _born(pid: int) -> str:
+    """When it started, empty where it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    return ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--also", type=Path, help="a folder whose files are sent too")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long things are killed")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between two kills, on average")
+    parser.add_argument(
+        "--settle", type=float, default=1800.0, help="seconds that everything may take to settle after the last"
+    )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--also", type=Path, help="a folder whose files are among the documents")
+    parser.add_argument("--folder", type=Path, help="where to work; left out, a temporary folder that is removed")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pilotis-chaos-") as folder:
-        (Path(folder) / "pilotis.toml").write_text(
-            '[costs]\ntarget_eur_per_1k = 50\nguardrail_eur_per_req = 1\n\n[envs.dev]\nllm = "extractive"\n'
-        )
-        found = run(Path(folder), documents=asked.documents, minutes=asked.minutes, also=asked.also, seed=asked.seed)
-    print(json.dumps(found, indent=2))
-    return 0 if found["settled"] and not found["wrong"] else 1
+    with contextlib.ExitStack() as leaving:
+        folder = asked.folder or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="pilotis-chaos-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.listdir(folder):  # noqa: PTH208 - whether there is anything
+            parser.error(f"{folder} is not empty")
+        proofs, told = chaos(folder.absolute(), asked)
+    print(f"seed {asked.seed}\n\n{told}\n")
+    rows: list[tuple[object, ...]] = [(proof.of, len(proof.wrong), proof.what) for proof in proofs]
+    print(aligned(("looked at", "wrong", "what would be wrong"), rows))
+    for proof in proofs:
+        if proof.wrong:
+            print(f"{proof.what}: {'; '.join(proof.wrong[:10])}", file=sys.stderr)
+    return 1 if any(proof.wrong for proof in proofs) else 0
 
 
 if __name__ == "__main__":

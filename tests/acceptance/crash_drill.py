@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +27,10 @@ import httpx2
 import psycopg
 
 from pilotis import embedded
+from town import READY_S, Town, aligned, kill, until
 
 SETTLE_S = 300.0
 """How long after the last kill everything may take to be indexed."""
-READY_S = 90.0
 KILLS = {"workers": 8, "api": 4, "postgres": 4, "redis": 4, "guardian": 2, "up": 2}
 """How often each is killed: below five within a minute, where `up` and the guardian give up on what keeps dying."""
 PACE_S = 0.02
@@ -89,93 +84,33 @@ class Outcome:
         return not (self.lost or self.doubled or self.inconsistent) and self.indexed_once == self.acknowledged
 
 
-class Town:
-    """A `pilotis up` over one data folder, on one port, which is started again where it was killed."""
+class Drilled(Town):
+    """A town of which one part falls at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self.data = folder / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._up: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns once it says that it is ready."""
-        command = [sys.executable, "-m", "pilotis", "up", "--data", str(self.data), "--port", str(self.port), "--json"]
-        told = self._folder / "up.out"
-        deadline = time.monotonic() + READY_S
-        while True:
-            with told.open("wb") as out, (self._folder / "up.err").open("ab") as err:
-                self._up = subprocess.Popen(command, stdout=out, stderr=err, cwd=self._folder, env=environ())
-            while self._up.poll() is None and b"}" not in told.read_bytes():
-                time.sleep(0.05)
-            if self._up.poll() is None:
-                return
-            # What was killed with it may hold the port for a moment yet.
-            if time.monotonic() > deadline:
-                raise RuntimeError((self._folder / "up.err").read_text())
-            time.sleep(0.5)
-
-    def stop(self) -> None:
-        if self._up and self._up.poll() is None:
-            self._up.send_signal(signal.SIGTERM)  # a shell in the background leaves SIGINT ignored
-            self._up.wait(60)
-
-    def key(self, bu: str) -> str:
-        command = [sys.executable, "-m", "pilotis", "keys", "create", "drill", "--bu", bu, "--data", str(self.data), "--json"]
-        made = subprocess.run(command, capture_output=True, check=True, cwd=self._folder, env=environ(), timeout=60)
-        return str(json.loads(made.stdout)["secret"])
-
-    def kill(self, fault: str, turn: int) -> bool:
+    def fell(self, fault: str, turn: int) -> bool:
         """Kill what the fault names; False where it is not there right now."""
-        status = embedded.status(self.data)
-        pids: list[int | None]
         match fault:
             case "workers":
-                pids = [*self.running("pilotis.tasks", ("ingest", "embed")[turn % 2])]
-            case "api":
-                pids = [*self.running("pilotis.api")]
+                pids = self.pids(("ingest", "embed")[turn % 2])
             case "up":
-                pids = [self._up.pid if self._up else None]
-            case "guardian":
-                pids = [status.guardian]
+                pids = [self.up.pid] if self.up else []
+            case "postgres" | "redis":
+                status = embedded.status(self.data)
+                pid = status.postgres.pid if fault == "postgres" else status.redis.pid
+                pids = [] if pid is None else [pid]
             case _:
-                pids = [status.postgres.pid if fault == "postgres" else status.redis.pid]
-        killed = [pid for pid in pids if pid is not None]
-        for pid in killed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if fault == "up" and self._up:
-            self._up.wait()
+                pids = self.pids(fault)
+        kill(pids)
+        if fault == "up" and self.up:
+            self.up.wait()
             self.start()
-        return bool(killed)
-
-    @contextlib.contextmanager
-    def database(self) -> Iterator[psycopg.Connection]:
-        found = embedded.status(self.data).postgres.socket
-        if found is None:
-            raise ConnectionError("the servers are not up")
-        sockets = Path(found).parent
-        with psycopg.connect(f"postgresql://pilotis@/pilotis?host={sockets}", connect_timeout=5) as connection:
-            yield connection
-
-    def running(self, *arguments: str) -> list[int]:
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (folder / "cmdline").read_text().split("\0")
-                told = (folder / "environ").read_text(errors="replace").split("\0")
-                if f"PILOTIS_DATA={self.data}" in told and all(argument in command for argument in arguments):
-                    found.append(int(folder.name))
-        return found
+        return bool(pids)
 
 
 class Client:
     """Uploads files one by one, on two connections, and repeats what was not acknowledged."""
 
-    def __init__(self, town: Town, secret: str) -> None:
+    def __init__(self, town: Drilled, secret: str) -> None:
         self.acknowledged: list[str] = []
         self.repeated = 0
         self._http = httpx2.Client(base_url=town.url, headers={"authorization": f"Bearer {secret}"}, timeout=30)
@@ -216,7 +151,7 @@ class Client:
             time.sleep(0.2)
 
 
-def drill(town: Town, fault: str, files: int, seed: int, kills: int | None = None) -> Outcome:
+def drill(town: Drilled, fault: str, files: int, seed: int, kills: int | None = None) -> Outcome:
     """Upload, kill, wait, look."""
     chance = random.Random(f"{fault}{seed}")
     client = Client(town, town.key(fault))
@@ -230,19 +165,19 @@ def drill(town: Town, fault: str, files: int, seed: int, kills: int | None = Non
     uploading.start()
     done = 0
     for turn, moment in enumerate(moments):
-        _until(lambda moment=moment: len(client.acknowledged) + _indexed(town, fault) >= moment, SETTLE_S)  # type: ignore[misc]
+        until(lambda moment=moment: len(client.acknowledged) + _indexed(town, fault) >= moment, SETTLE_S)  # type: ignore[misc]
         time.sleep(chance.uniform(0.0, 0.3))
-        _until(lambda turn=turn: town.kill(fault, turn), READY_S)  # type: ignore[misc]
+        until(lambda turn=turn: town.fell(fault, turn), READY_S)  # type: ignore[misc]
         done += 1
     uploading.join()
-    _until(lambda: _settled(client, files), SETTLE_S)
+    until(lambda: _settled(client, files), SETTLE_S)
     seconds = time.monotonic() - began
     outcome = look(town, client, fault, kills=done, seconds=seconds)
     client.close()
     return outcome
 
 
-def look(town: Town, client: Client, fault: str, *, kills: int, seconds: float) -> Outcome:
+def look(town: Drilled, client: Client, fault: str, *, kills: int, seconds: float) -> Outcome:
     """What the API lists and what the database holds."""
     states: dict[str, list[str]] = {}
     for document in client.documents():
@@ -283,17 +218,11 @@ def documents(fault: str, n: int, chance: random.Random) -> dict[str, str]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     head = ("fault", "kills", "acknowledged", "indexed once", "lost", "doubled", "inconsistent", "seconds")
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (o.fault, o.kills, o.acknowledged, o.indexed_once, o.lost, o.doubled, sum(o.inconsistent.values()), f"{o.seconds:.1f}")
         for o in outcomes
     ]
-    lines = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PILOTIS_")}
+    return aligned(head, rows)
 
 
 def main() -> int:
@@ -308,7 +237,7 @@ def main() -> int:
     with contextlib.ExitStack() as leaving:
         folder = asked.folder or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="pilotis-drill-")))
         folder.mkdir(parents=True, exist_ok=True)
-        town = Town(folder.absolute())
+        town = Drilled(folder.absolute())
         leaving.callback(town.stop)
         town.start()
         for fault in asked.faults:
@@ -318,7 +247,7 @@ def main() -> int:
     return 0 if all(outcome.is_clean for outcome in outcomes) else 1
 
 
-def _indexed(town: Town, bu: str) -> int:
+def _indexed(town: Drilled, bu: str) -> int:
     with contextlib.suppress(psycopg.Error, OSError), town.database() as connection:
         row = connection.execute("SELECT count(*) FROM document WHERE bu = %s AND state = 'indexed'", (bu,)).fetchone()
         return row[0] if row else 0
@@ -331,13 +260,6 @@ def _settled(client: Client, files: int) -> bool:
     except httpx2.HTTPError:
         return False
     return len(found) >= files and all(document["state"] in {"indexed", "failed"} for document in found)
-
-
-def _until(holds: Callable[[], bool], within_s: float) -> None:
-    """Returns when it holds or the time is over: what is missing then shows in the table."""
-    deadline = time.monotonic() + within_s
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ from typing import Any
 import httpx2
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from acceptance.crash_drill import Town
+from town import Town
 
 PATIENCE_S = 400.0
 GROWTH_BYTES = 24 << 20
@@ -234,7 +233,7 @@ def _differences(rounds: Sequence[Round]) -> Iterator[str]:
 def _workers(town: Town) -> Iterator[tuple[str, psutil.Process]]:
     for name in ("ingest", "embed"):
         # The one that was started first: Celery's pool may run in children of it.
-        pid = min(town.running("pilotis.tasks", name))
+        pid = min(town.pids(name))
         process = psutil.Process(pid)
         yield name, process
         if name == "ingest":

@@ -129,7 +129,7 @@ class Children:
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509
+            preexec_fn=die_with_parent,  # noqa: PLW1509
             pass_fds=child.inherits,
             **_as(child.account),
         )
@@ -142,7 +142,8 @@ def _as(account: tuple[int, int] | None) -> dict[str, Any]:
     return {"user": uid, "group": gid, "extra_groups": [], "cwd": "/"}  # where we are, it may not be allowed to look
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Called in a child before it becomes another program: it is asked to end as its parent does, however that ends (Linux only)."""
     # After the change of account, which would clear it.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -12,6 +12,7 @@ import typer
 from pilotis.cli import drill, output, restore, shelf
 from pilotis.cli.progress import Steps
 from pilotis.cli.shelf import At, Name, Opened
+from pilotis.errors import Transient
 
 if TYPE_CHECKING:
     from pilotis.batch.manifest import Manifest
@@ -45,6 +46,7 @@ def create(ctx: typer.Context, at: At = None) -> None:
     options, began = output.options(ctx), time.monotonic()
 
     async def work(opened: Opened) -> Manifest:
+        await _book(opened)
         with Steps(quiet=options.json) as steps:
             return await snapshot.create(
                 opened.archive, opened.dump, opened.blobs, opened.owner, now=datetime.now(UTC), tell=steps.tell
@@ -177,6 +179,25 @@ def prune(
     )
     if done.hindrance:
         output.note(f"files of documents stay: {done.hindrance}")
+
+
+async def _book(opened: Opened) -> None:
+    """What is settled and not booked yet lies in Redis, which a snapshot does not hold: it goes to the ledger first."""
+    from pilotis import wiring
+    from pilotis.adapters import postgres
+    from pilotis.adapters.redis import RedisMoney
+    from pilotis.online.booking import book_all
+
+    env, addresses = opened.env, opened.addresses
+    money = RedisMoney(addresses.redis_url, env=env, namespace=wiring.namespace(opened.plan, env), instance="snapshot")
+    pool = await postgres.open_pool(addresses.database_url)
+    try:
+        await book_all(money.outbox, postgres.PostgresLedger(pool, env=env.name, zone=env.timezone))
+    except Transient as error:
+        output.note(f"the latest costs may be missing: {error.message}")
+    finally:
+        await money.close()
+        await pool.close()
 
 
 def _print_verified(made: Manifest, found: Verified) -> None:

@@ -153,6 +153,8 @@ def wait_ready(children: Children, child: Child, url: str) -> None:
     deadline = time.monotonic() + READY_S
     state = "nothing answers"
     while time.monotonic() < deadline:
+        if child.process is not None and child.process.poll() == -signal.SIGKILL:
+            children.watch()  # killed by somebody, and not ended by its own trouble: it is started again
         if (words := children.failed_to_start(child)) is not None:
             raise SetupError(f"{child.name} did not start: {words}", remedy=f"see {children.log}")
         try:

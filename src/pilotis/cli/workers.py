@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from pilotis.cli import output, session
-from pilotis.cli.children import Children
+from pilotis.cli.children import Children, die_with_parent
 
 if TYPE_CHECKING:
     from pilotis.derive.plan import Env, Plan
@@ -120,6 +120,27 @@ def worker(
         environ = wiring.child_environ(given, plan, env, addresses)
         if not given.is_embedded:
             os.execve(sys.executable, command, environ)  # noqa: S606 - ours; one process is what a supervisor expects
-        import subprocess
+        raise typer.Exit(_attended(command, environ))
 
-        raise typer.Exit(subprocess.run(command, env=environ, check=False).returncode)  # noqa: S603 - ours
+
+def _attended(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run it until it ends, or until we are asked to end, which it is then asked too; its exit code.
+
+    It is in a group of its own, so that Ctrl-C reaches it once, by us, and the kernel asks it to end should we be killed.
+    """
+    import subprocess
+
+    from pilotis.cli.up import interruptible
+
+    with interruptible():
+        child = subprocess.Popen(  # noqa: S603 - ours
+            command,
+            env=environ,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+        )
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            return child.wait()

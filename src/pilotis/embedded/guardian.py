@@ -87,7 +87,9 @@ class Watch:
         self._servers = (postgres, redis)
         postgres.start()
         for server in self._servers:
-            server.wait_ready(timeout_s=READY_S, given_up=self._asked)
+            while not self._is_ready(server):
+                self._count_fall(server)
+                server.start()
         self._tell("ready")
 
     def hold(self) -> None:
@@ -119,13 +121,18 @@ class Watch:
         _forget(self._sockets)
         self._tell("failed", error)
 
+    def _is_ready(self, server: servers.Server) -> bool:
+        """False where somebody killed it while it started. Raises SetupError where it ended by itself, or does not answer."""
+        try:
+            server.wait_ready(timeout_s=READY_S, given_up=self._asked)
+        except SetupError:
+            if server.killed():
+                return False
+            raise
+        return True
+
     def _raise_again(self, server: servers.Server) -> None:
-        code = server.process.returncode if server.process else None
-        print(f"{time.strftime('%F %T')} {server.name} fell (exit code {code}), starting it again", file=sys.stderr, flush=True)  # noqa: T201 - its log
-        now = time.monotonic()
-        if len(self._falls) == FALLS and now - self._falls[0] < FALLS_WITHIN_S:
-            raise server.failure(f"fell {FALLS} times within {FALLS_WITHIN_S:.0f} s")
-        self._falls.append(now)
+        self._count_fall(server)
         self._tell("restarting")
         server.start()
         try:
@@ -135,6 +142,15 @@ class Watch:
                 raise
             return  # the next look counts it as another fall
         self._tell("ready")
+
+    def _count_fall(self, server: servers.Server) -> None:
+        """Raises SetupError where there were too many."""
+        code = server.process.returncode if server.process else None
+        print(f"{time.strftime('%F %T')} {server.name} fell (exit code {code}), starting it again", file=sys.stderr, flush=True)  # noqa: T201 - its log
+        now = time.monotonic()
+        if len(self._falls) == FALLS and now - self._falls[0] < FALLS_WITHIN_S:
+            raise server.failure(f"fell {FALLS} times within {FALLS_WITHIN_S:.0f} s")
+        self._falls.append(now)
 
     def _nobody_left(self) -> bool:
         try:

@@ -87,6 +87,10 @@ class Server:
     def dead(self) -> bool:
         return self.process is None or self.process.poll() is not None
 
+    def killed(self) -> bool:
+        """Whether somebody else ended it, rather than its own trouble."""
+        return self.process is not None and self.process.poll() == -signal.SIGKILL
+
     def wait_ready(self, *, timeout_s: float, given_up: Callable[[], bool]) -> None:
         """Return once it answers, or nobody waits for it any more. Raises SetupError where it ends, or does not answer in time."""
         deadline = time.monotonic() + timeout_s

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from integration.batch.conftest import Town
@@ -81,3 +88,36 @@ async def test_the_sweeper_finds_what_nobody_was_woken_for(town: Town, tmp_path:
         town.worker("upkeep")
         assert await town.settled(deps, "swept", ids) == {"indexed": 1}
         assert not await deps.blobs.exists(sha256)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_in_the_foreground_leaves_nobody_behind(town: Town, sent: signal.Signals) -> None:
+    def working() -> list[int]:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_text().split("\0")
+                if "pilotis.tasks" in command and f"PILOTIS_DATA={town.data}" in (folder / "environ").read_text():
+                    found.append(int(folder.name))
+        return found
+
+    command = [sys.executable, "-m", "pilotis", "--data", str(town.data), "worker", "upkeep"]
+    with town.log.open("w") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log, cwd=town.data)
+    try:
+        _wait(lambda: '"message":"ready"' in town.log.read_text())
+        assert len(working()) == 1
+        started.send_signal(sent)
+        assert started.wait(20) == (0 if sent is signal.SIGTERM else -signal.SIGKILL)
+        _wait(lambda: not working())
+    finally:
+        started.kill()
+        for pid in working():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 40
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from pilotis.cli.children import Child, Children
+from pilotis.cli.up import wait_ready
+
 
 def run(*args: str, cwd: Path, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PILOTIS_", "XDG_"))}
@@ -140,3 +143,30 @@ def test_the_demo_answers_three_questions_with_sources_and_costs_and_leaves_noth
     assert "Not found" not in shown
     assert "Pas trouvé" not in shown
     assert not running_with(str(tmp_path))
+
+
+KILLED_ONCE = """
+import http.server, json, os, pathlib, sys
+seen = pathlib.Path(sys.argv[2])
+if not seen.exists():
+    seen.touch()
+    os.kill(os.getpid(), 9)
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+
+
+def test_what_is_killed_while_it_gets_ready_is_started_again(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Children({}, tmp_path / "log") as children:
+        child = children.run(Child("it", (sys.executable, "-c", KILLED_ONCE, str(port), str(tmp_path / "seen"))))
+        wait_ready(children, child, f"http://127.0.0.1:{port}")
+        assert len(child.deaths) == 1
+        assert child.process
+        assert child.process.poll() is None

@@ -243,6 +243,18 @@ def test_a_killed_server_comes_back_by_itself_with_its_data(machine: Machine, wh
         assert cache.get("key") == b"kept"
 
 
+def test_a_server_that_is_killed_while_it_starts_is_started_again(machine: Machine) -> None:
+    data = machine.make("data")
+    user = machine.user(data)
+    # Redis comes first, and waits while the folder of Postgres is laid out.
+    until(lambda: bool(serving(data / "redis", "redis-server", "")), 20)
+    (pid,) = serving(data / "redis", "redis-server", "")
+    os.kill(pid, signal.SIGKILL)
+    assert "error" not in user.said()
+    assert status(data).state == "ready"
+    assert "redis fell" in (data / "logs" / "guardian.log").read_text()
+
+
 def test_a_server_that_keeps_falling_is_given_up_with_its_last_words(machine: Machine) -> None:
     data = machine.make("data")
     user = machine.user(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -13,14 +14,20 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from pilotis import wiring
+from pilotis.adapters.redis import RedisMoney
 from pilotis.cli import run
+from pilotis.derive.budget import spans
 from pilotis.embedded import running
+from pilotis.ports import CostEvent, Hold
 
 QUESTION = "Which granite bridge is number4?"
 
@@ -89,12 +96,44 @@ def _kill_servers(data: Path) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
+def _settle(town: Town, event: str, cost_eur: Decimal) -> None:
+    """A cost that is in Redis, and not in the ledger yet."""
+    given = wiring.settings(data=town.data, folder=town.folder)
+    plan, env = wiring.load_plan(given)
+    now = datetime.now(UTC)
+    told: Any = {"id": event, "at": now, "plane": "online", "bu": "default", "key": None}
+    cost = CostEvent(
+        **told,
+        env=env.name,
+        kind="answer",
+        subject=event,
+        model="m",
+        usage={},
+        cost_eur=cost_eur,
+        price_book="b",
+        fx=None,
+        priced=True,
+    )
+
+    async def settle(redis_url: str) -> None:
+        money = RedisMoney(redis_url, env=env, namespace=wiring.namespace(plan, env), instance="client")
+        try:
+            await money.admission.settle(Hold(**told, micro=0, spans=spans(now, env.timezone)), cost)
+        finally:
+            await money.close()
+
+    with running(town.data) as addresses:
+        asyncio.run(settle(addresses.redis_url))
+
+
 def test_a_snapshot_outlives_the_data_folder(town: Town) -> None:
     before, events = town.found(), town.rows("SELECT id, cost_eur, micro FROM ledger WHERE id LIKE 'e%' ORDER BY id")
     made = town.run("snapshot", "create", "--at", "archive")
     assert (made["rows"]["document"], made["files"], made["missing"]) == (6, 6, [])
     assert made["ledger"]["micro_eur"] == 7 * 123_457
+    _settle(town, "late", Decimal("0.000321"))  # told to a client, and still on its way to the ledger
     again = town.run("snapshot", "create", "--at", "archive")
+    assert again["ledger"]["micro_eur"] == 7 * 123_457 + 321
     assert [each["name"] for each in town.run("snapshot", "list", "--at", "archive")["snapshots"]] == [
         made["name"],
         again["name"],
