@@ -38,9 +38,11 @@ format: $(VENV)/dev.stamp  ## Format, and mend what can be mended
 bench: $(VENV)/dev.stamp  ## Measure speed and memory, and quality where DATA= names a folder of judged sets
 	$(BIN)/python bench/embedding.py
 	$(BIN)/python bench/question.py docs
-	$(BIN)/python bench/ingest.py docs
+	$(BIN)/python bench/ingest.py docs whole stages
 	$(BIN)/python bench/process.py
 	$(BIN)/python bench/scale.py docs --sizes 1000 10000
+	$(BIN)/python bench/growth.py docs --step 1000 --largest 3000
+	$(BIN)/python bench/fairness.py docs --documents 10000 --units 10
 	$(if $(DATA),$(BIN)/python bench/quality.py $(DATA),@echo "quality: SKIPPED, name a folder of judged sets with DATA=")
 	$(if $(DATA),$(BIN)/python bench/answers.py $(DATA))
 

@@ -6,7 +6,7 @@ SOURCE is a folder of Markdown and HTML files, or of judged sets (for `whole` al
 
 whole   Files are received, parsed, cut, embedded and published by the Celery workers, the clock running from the first file to the last
         document visible. Bare: the same passages through the embedder alone, once the workers are gone. The bar: at least 0.85 of the
-        bare rate; the memory of the workers flat.
+        bare rate; the memory of the workers flat. Only on a quiet machine: the workers give way to strangers, the bare model does not.
 stages  The files as they are, one stage after the other in this process. Processor time is what counts, of this process, of the one that
         parses and of Postgres: it hardly depends on who else works on the machine. The bar: parsing, cutting and storing under 20 % of
         embedding.
