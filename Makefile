@@ -11,10 +11,10 @@ ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q -q install --no-compile --no-deps
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: help demo test check format bench lock docs clean
+.PHONY: help demo test test-artefacts check format bench lock docs clean
 
 help:  ## What can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(VENV)/run.stamp  ## Read Pilotis' own documentation, answer three questions, stay up (ARGS=--once: then exit)
 	$(BIN)/pilotis demo $(ARGS)
@@ -22,7 +22,11 @@ demo: $(VENV)/run.stamp  ## Read Pilotis' own documentation, answer three questi
 test: check  ## All that CI asks for: the checks, then every test
 	@scripts/tools.sh
 	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile -q --durations 5
-	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/test_shape.py -q --durations 15
+	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/artefacts --ignore tests/test_shape.py -q --durations 15
+
+test-artefacts: $(VENV)/dev.stamp $(VENV)-artefacts/stamp  ## Every rendered file through the checker of its kind
+	@scripts/tools.sh
+	$(BIN)/python -m pytest tests/artefacts -q --durations 5
 
 check: $(VENV)/dev.stamp  ## Format, lint, types, layers, shape
 	$(BIN)/ruff format --check .
@@ -54,7 +58,7 @@ docs: $(VENV)/dev.stamp  ## Write the contract's tables into docs/contract.md, t
 	$(BIN)/python -m pytest tests/unit/docs -q
 
 clean:  ## Remove the environment, the caches and what was built
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-artefacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -76,4 +80,11 @@ $(VENV)/run.stamp: requirements.lock requirements-build.lock pyproject.toml | $(
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "installing what requirements-dev.lock names into $(VENV)"
 	@$(LOCKED) -r requirements-dev.lock
+	@touch $@
+
+# An environment of its own: checkov pins much that the service has newer.
+$(VENV)-artefacts/stamp: requirements-artefacts.lock
+	@echo "installing what requirements-artefacts.lock names into $(VENV)-artefacts"
+	@test -x $(VENV)-artefacts/bin/python || $(PYTHON) -m venv $(VENV)-artefacts
+	@$(VENV)-artefacts/bin/python -m pip --disable-pip-version-check --no-input -q -q install --no-compile --no-deps --require-hashes -r $<
 	@touch $@

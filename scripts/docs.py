@@ -36,10 +36,12 @@ TABLES_OF_THEIR_OWN = frozenset(
         "budgets",
         "planes",
         "snapshot",
+        "secrets",
+        "alerts",
         "sources",
     }
 )
-WORDS = {"Rate": "a rate", "Budget": "a budget"}
+WORDS = {"Rate": "a rate", "Budget": "a budget", "Receiver": "a receiver"}
 """Values that have a table of their own below the one they are in."""
 
 
@@ -74,7 +76,7 @@ def table(name: str) -> str:
 
 def _presets() -> str:
     rows = []
-    for key in ("llm", "top_k", "flags", "cache_ttl_s", "trace_sampling", "embedder"):
+    for key in ("llm", "top_k", "flags", "cache_ttl_s", "trace_sampling", "rps", "embedder"):
         values = (section.model_dump(exclude_none=True)[key] for section in MATRIX.values())
         rows.append((f"`{key}`", *(_shown(value["model"] if isinstance(value, dict) else value) for value in values)))
     return _table(("preset", *MATRIX), rows)
@@ -99,7 +101,7 @@ def _word(key: str, field: Mapping[str, Any]) -> str:
     """What has a table of its own, in words; empty for anything else."""
     if key in {"llm", "compact", "fallback", "reranker", "embedder"}:
         return "a model"
-    if named := field.get("additionalProperties"):
+    if named := field.get("additionalProperties") or next(iter(field.get("patternProperties", {}).values()), None):
         return f"{_word(key, named) or 'text'} by name"
     return WORDS[field["$ref"].rpartition("/")[2]] if "$ref" in field else ""
 

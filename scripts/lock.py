@@ -1,4 +1,4 @@
-"""Write requirements.lock, requirements-build.lock and requirements-dev.lock: every package with its hashes, no address of any index.
+"""Write requirements.lock and those of building, developing and checking artefacts: every package with its hashes, no address of any index.
 
     python scripts/lock.py            (or: make lock)
 
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,11 +30,18 @@ def main() -> int:
         dev = compiled(f"{folder}/bin/uv", "pyproject.toml", "--group", "dev", "--constraint", "-", given=run)
         build = compiled(f"{folder}/bin/uv", "-", given="hatchling\neditables\n")
         model = compiled(f"{folder}/bin/uv", "-", "--no-deps", given=MODEL)
+        groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+        artefacts = compiled(f"{folder}/bin/uv", "-", given="\n".join(groups["artefacts"]))
     run_names = names(run)
     only_dev = "".join(entry for entry in entries(dev) if name_of(entry) not in run_names)
     write("requirements.lock", "# What a user installs.", run + model)
     write("requirements-build.lock", "# What builds the package itself.", build)
     write("requirements-dev.lock", "# What `make test` installs besides.", only_dev)
+    write(
+        "requirements-artefacts.lock",
+        "# What `make test-artefacts` checks rendered files with, in an environment of its own.",
+        artefacts,
+    )
     return 0
 
 

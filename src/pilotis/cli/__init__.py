@@ -28,6 +28,7 @@ from pilotis.cli import (
     migrate,
     output,
     queue,
+    render,
     search,
     snapshot,
     sync,
@@ -128,6 +129,7 @@ app.command(epilog="pilotis migrate --check   exits 1 where something is pending
 app.command(epilog="pilotis doctor --json\n\npilotis doctor --deep   exits 1 where something is lost or left over")(
     doctor.doctor
 )
+app.command(epilog=render.EPILOG)(render.render)
 app.command(epilog="pilotis worker ingest   one queue, in the foreground")(workers.worker)
 
 _keys = typer.Typer(help="API keys, each bound to a business unit.", no_args_is_help=True)

@@ -30,6 +30,7 @@ from pilotis.contract.fields import (
     Language,
     ModelName,
     Name,
+    PerSecond,
     Place,
     Record,
     Seconds,
@@ -38,6 +39,7 @@ from pilotis.contract.fields import (
     Zone,
     listed,
 )
+from pilotis.contract.infra import Alerts, Host, Infra, Secrets
 from pilotis.contract.sources import SourceSection, none_missing
 
 EXTRACTIVE = "extractive"
@@ -148,22 +150,15 @@ class EnvSection(Record):
     requests_per_day: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None, description="Requests expected on a usual day; `contract check` holds budgets and guardrail against it."
     )
+    rps: PerSecond | None = Field(
+        default=None, description="Requests a second at the busiest time: what the infrastructure is sized for."
+    )
     rates: Rates | None = Field(default=None, description="Requests a second.")
     budgets: Budgets | None = Field(default=None, description="Who may spend how much.")
     snapshot: Snapshots | None = Field(default=None, description="Daily snapshots of everything; none when left out.")
-
-
-class Infra(Record):
-    """`[infra]`: which technology stands where."""
-
-    api: Literal["fastapi", "django"] = Field(default="fastapi", description="Web framework of the API.")
-    workers: Literal["celery"] = Field(default="celery", description="Who runs the batch plane.")
-    db: Literal["postgres"] = Field(default="postgres", description="Store of documents and ledger.")
-    vector: Literal["pgvector", "opensearch", "weaviate"] = Field(default="pgvector", description="Store of vectors.")
-    cache: Literal["redis"] = Field(default="redis", description="Cache, queues and rate limits.")
-    blobs: Literal["local", "s3"] = Field(default="local", description="Store of the original files.")
-    trusted_hops: Annotated[int, Field(ge=0, le=10)] = Field(
-        default=0, description="Proxies in front that write X-Forwarded-For; with 0 that header is not read."
+    secrets: Secrets | None = Field(default=None, description="Where secrets are kept; environment variables when left out.")
+    hosts: Annotated[tuple[Host, ...], BeforeValidator(listed)] | None = Field(
+        default=None, description="Virtual machines of this env, where it runs on some rather than on Kubernetes."
     )
 
 
@@ -283,6 +278,7 @@ class Contract(Record):
     reading: Reading = Field(default_factory=Reading, description="How files become text.")
     slo: Slo = Field(default_factory=Slo, description="What counts as healthy.")
     deploy: Deploy = Field(default_factory=Deploy, description="How a release goes out.")
+    alerts: Alerts = Field(default_factory=Alerts, description="Who is told of what.")
     envs: Annotated[Mapping[Name, EnvSection], Field(min_length=1)] = Field(
         default_factory=_matrix, description="The environments; dev, staging and prod start from the built-in matrix."
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOCAL_EMBEDDER = EmbedderEndpoint(model="all-MiniLM-L6-v2", provider="local", dimension=384)
 
 
-def _row(llm: str, top_k: int, flags: tuple[str, ...], cache_ttl_s: int, trace_sampling: str) -> EnvSection:
+def _row(llm: str, top_k: int, flags: tuple[str, ...], cache_ttl_s: int, trace_sampling: str, *, rps: int) -> EnvSection:
     return EnvSection(
         llm=Endpoint(model=llm),
         top_k=top_k,
@@ -24,14 +24,15 @@ def _row(llm: str, top_k: int, flags: tuple[str, ...], cache_ttl_s: int, trace_s
         cache_ttl_s=cache_ttl_s,
         trace_sampling=Decimal(trace_sampling),
         embedder=LOCAL_EMBEDDER,
+        rps=Decimal(rps),
     )
 
 
 MATRIX: Mapping[str, EnvSection] = MappingProxyType(
     {
-        "dev": _row("gpt-5-mini", 20, ("hybrid",), 60, "0.50"),
-        "staging": _row("gpt-5-mini", 30, ("hybrid", "rerank"), 120, "0.25"),
-        "prod": _row("gpt-5-pro", 50, ("hybrid", "rerank"), 300, "0.10"),
+        "dev": _row("gpt-5-mini", 20, ("hybrid",), 60, "0.50", rps=10),
+        "staging": _row("gpt-5-mini", 30, ("hybrid", "rerank"), 120, "0.25", rps=10),
+        "prod": _row("gpt-5-pro", 50, ("hybrid", "rerank"), 300, "0.10", rps=50),
     }
 )
 """The specification's configuration matrix. An env of any other name starts from the row of dev."""

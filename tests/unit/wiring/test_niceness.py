@@ -44,8 +44,8 @@ def test_a_process_that_leads_a_session_makes_the_session_half_as_nice() -> None
 @needs_autogroups
 def test_the_session_of_somebody_else_stays_as_it_is() -> None:
     before = AUTOGROUP.read_text()
-    niceness, _ = said(GIVES_WAY, own_session=False)
-    assert int(niceness) == os.nice(0) + 7
+    # A session that is older than the autogroups of its kernel, as in some containers, has none: its file is empty.
+    assert int(said(GIVES_WAY.replace(".split()[-1]", ""), own_session=False)[0]) == os.nice(0) + 7
     assert AUTOGROUP.read_text() == before
 
 

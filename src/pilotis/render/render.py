@@ -1,0 +1,44 @@
+"""A contract becomes files: every deliverable it names, for every env, and an index of what was made.
+
+Each deliverable is a module with one function `files(scene)`. Nothing here reads a file, a clock or the network: the same contract
+always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from pilotis.derive.plan import Plan
+from pilotis.render.files import File, Scene, scene
+from pilotis.render.index import index
+
+Deliverer = Callable[[Scene], Iterator[File]]
+
+DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
+    {
+        "iac": (),
+        "runbook": (),
+        "scaling_matrix": (),
+        "budget_alerts": (),
+    }
+)
+"""What each word of the contract's `deliverables` makes."""
+
+
+def render(plan: Plan, *, envs: Sequence[str] = ()) -> dict[str, File]:
+    """Every file by its path, sorted; where envs are named, their own files alone.
+
+    Raises ContractError for an unknown env, and where one cannot be placed (see `derive.site`).
+    """
+    wanted = {plan.env(name).name for name in envs}
+    on = scene(plan)
+    found: dict[str, File] = {}
+    for name in plan.contract.deliverables:
+        for deliver in DELIVERABLES[name]:
+            for file in deliver(on):
+                if file.path in found:
+                    raise RuntimeError(f"two deliverables make {file.path}")
+                found[file.path] = file
+    made = index(on, tuple(found.values()))
+    return {path: file for path, file in sorted({**found, made.path: made}.items()) if not wanted or file.env in wanted}
