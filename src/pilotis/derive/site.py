@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MOST_NAME = 32
 """Of NAME-ENV: a cache of AWS takes 40 characters, and the longest of our endings has 8."""
-API_PORT = 8080
 _BLOCKS: Mapping[str, int] = {"dev": 10, "staging": 20, "prod": 30}
 
 
