@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pilotis.adapters.redis import RedisMoney
     from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
-    from pilotis.ports import Deps, Embedder, Generation, Generator, Meter, Reranker
+    from pilotis.ports import Blobs, Deps, Embedder, Generation, Generator, Meter, Reranker
 
 DEFAULT_ENV = "dev"
 MOST_HOPS = 10
@@ -35,6 +35,8 @@ class Settings:
     """None takes the user's data folder; see `data_folder`."""
     database_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
+    blobs: str | None = None
+    """Where the original files are: a folder, or s3://bucket/prefix. None takes the data folder."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Where keys of models are looked up, under the names the contract gives."""
 
@@ -74,6 +76,7 @@ def settings(
         data=data or _path(environ.get("PILOTIS_DATA")),
         database_url=database_url,
         redis_url=redis_url,
+        blobs=environ.get("PILOTIS_BLOBS") or None,
         environ=environ,
     )
 
@@ -150,6 +153,7 @@ def child_environ(given: Settings, plan: Plan, env: Env, addresses: Addresses) -
         "PILOTIS_DATA": str(data_folder(given, plan, env)),
         "PILOTIS_DATABASE_URL": addresses.database_url,
         "PILOTIS_REDIS_URL": addresses.redis_url,
+        "PILOTIS_BLOBS": _blobs_place(given, plan, env),
     }
     if given.contract:
         told["PILOTIS_CONTRACT"] = str(given.contract.absolute())
@@ -175,13 +179,14 @@ async def open_deps(
     that answer; who never `embeds` loads no embedding model.
     Raises SetupError for an unknown schema or embedding dimension and for a key that is missing; Transient where a server is away.
     """
-    from pilotis.adapters import blobs, celery, keyring, kreuzberg, postgres, prometheus, redis
+    from pilotis.adapters import celery, keyring, kreuzberg, postgres, prometheus, redis
     from pilotis.adapters import models as models_of
 
     name, instance, meter = namespace(plan, env), uuid4().hex[:16], meter or prometheus.PrometheusMeter(plan, env)
     # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     models_of.require_keys(env, given.environ, asks=asks, embeds=embeds)
+    stored = open_blobs(given, plan, env)
     async with AsyncExitStack() as opened:
         sizes = {"min_size": connections, "max_size": env.pool_max}
         database = await postgres.open_database(addresses.database_url, env, **sizes)
@@ -196,7 +201,6 @@ async def open_deps(
         keys = keyring.CachedKeys(postgres.PostgresKeys(database[0]), addresses.redis_url, namespace=name)
         money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)
         _close(opened, parser, queue, keys, money)
-        stored = blobs.FolderBlobs(data_folder(given, plan, env) / "blobs")
         yield _assembled(
             env, models, database, money, blobs=stored, parser=parser, keys=keys, queue=queue, meter=meter, instance=instance
         )
@@ -235,6 +239,23 @@ def _assembled(
         pace=money.pace,
         **others,
     )
+
+
+def open_blobs(given: Settings, plan: Plan, env: Env) -> Blobs:
+    """Where the original files are: as PILOTIS_BLOBS says, else in the data folder. Connects to nothing.
+
+    Raises SetupError where the contract wants a bucket and servers of your own are used without one: files in the folder of one
+    machine, or of a pod, would be lost to the others.
+    """
+    from pilotis.adapters import blobs
+
+    return blobs.open_blobs(_blobs_place(given, plan, env), endpoint=given.environ.get("PILOTIS_BLOBS_ENDPOINT") or None)
+
+
+def _blobs_place(given: Settings, plan: Plan, env: Env) -> str:
+    if given.blobs is None and plan.contract.infra.blobs == "s3" and not given.is_embedded:
+        raise SetupError('infra.blobs is "s3" and PILOTIS_BLOBS is not set', remedy="export PILOTIS_BLOBS=s3://BUCKET/PREFIX")
+    return given.blobs or str(data_folder(given, plan, env) / "blobs")
 
 
 async def open_embedder(env: Env, given: Settings, meter: Meter) -> Embedder:

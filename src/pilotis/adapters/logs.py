@@ -26,7 +26,13 @@ FIELDS = "pilotis_fields"
 _SECRETS = re.compile(r"\b(plt_|sk-)[A-Za-z0-9_-]{20,}")
 _BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 """JSON lets these stand; some readers of lines break at them."""
-_QUIET = {"psycopg.pool": logging.ERROR, "httpx": logging.WARNING, "httpx2": logging.WARNING, "openai": logging.WARNING}
+_QUIET = {
+    "psycopg.pool": logging.ERROR,
+    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "openai": logging.WARNING,
+    "botocore": logging.WARNING,
+}
 
 
 def start(*, form: str = "json", level: str = "info", process: str = "", stream: TextIO | None = None) -> None:

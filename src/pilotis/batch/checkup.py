@@ -32,7 +32,7 @@ CHECKS = {
     "tallies_miscounted": ("quarters of an hour whose sum is not that of the ledger", RESTORE),
     "blobs_missing": ("documents whose original bytes are gone", "send the files again, or pilotis snapshot restore"),
     "blobs_damaged": ("original bytes that have changed", "send the files again, or pilotis snapshot restore"),
-    "blobs_left": ("stored bytes of no document", "remove these files from the blobs folder"),
+    "blobs_left": ("stored bytes of no document", "remove them from where the original files are kept"),
     "blobs_waiting": (
         "stored bytes of deleted documents that wait to be removed",
         "they go with the next ingestion or deletion",

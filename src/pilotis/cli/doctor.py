@@ -110,6 +110,7 @@ def _contract(options: output.Options) -> Iterator[Check]:
     yield _parser(given, env)
     yield _checked("data folder", lambda: _writable(folder))
     yield _disk(folder)
+    yield _checked("original files", lambda: _originals(given, plan, env))
     yield from _servers(given, plan, env, folder)
 
 
@@ -162,6 +163,16 @@ def _keys(given: Settings, env: Env) -> Iterator[Check]:
             yield Check(name="model key", state="ok", found=f"{name} is set")
         else:
             yield Check(name="model key", state="error", found=f"{name} is not set", remedy=f"export {name}=…")
+
+
+def _originals(given: Settings, plan: Plan, env: Env) -> str:
+    import asyncio
+
+    from pilotis import wiring
+
+    blobs = wiring.open_blobs(given, plan, env)
+    waiting = asyncio.run(blobs.unsettled(older_than_s=0))
+    return f"{blobs.where}" + (f", {len(waiting)} of uploads under way" if waiting else "")
 
 
 def _servers(given: Settings, plan: Plan, env: Env, folder: Path) -> Iterator[Check]:

@@ -60,7 +60,6 @@ def run(
 
     from pilotis import wiring
     from pilotis.adapters.archive import open_archive
-    from pilotis.adapters.blobs import FolderBlobs
     from pilotis.adapters.postgres import PostgresDump
     from pilotis.batch.manifest import Owner
     from pilotis.embedded import Addresses
@@ -75,7 +74,7 @@ def run(
                 Opened(
                     archive=archive,
                     dump=PostgresDump(addresses.database_url),
-                    blobs=FolderBlobs(wiring.data_folder(given, plan, env) / "blobs"),
+                    blobs=wiring.open_blobs(given, plan, env),
                     owner=Owner(contract=plan.contract.name, env=env.name, digest=plan.digest),
                     plan=plan,
                     env=env,

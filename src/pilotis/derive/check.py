@@ -183,7 +183,6 @@ def _not_built(plan: Plan) -> Iterator[Finding]:
     for key, value, built in (
         ("api", infra.api, "fastapi"),
         ("vector", infra.vector, "pgvector"),
-        ("blobs", infra.blobs, "local"),
     ):
         if value != built:
             yield Finding(

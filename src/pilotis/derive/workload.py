@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
@@ -75,14 +76,21 @@ def roles(site: Site) -> tuple[Role, ...]:
     return (api, *workers, *alone)
 
 
+def bucket(site: Site) -> str:
+    """The bucket of the original files. All accounts of the cloud share one space of names, hence the mark of the domain."""
+    return f"{site.name}-blobs-{hashlib.sha256(site.infra.domain.encode()).hexdigest()[:8]}"
+
+
 def settings(site: Site) -> dict[str, str]:
     """The environment variables of every process that are no secrets."""
+    stored = {"PILOTIS_BLOBS": f"s3://{bucket(site)}"} if site.infra.blobs == "s3" else {}
     return {
         "PILOTIS_ENV": site.env.name,
         "PILOTIS_CONTRACT": CONTRACT_PATH,
         "PILOTIS_DATA": DATA_PATH,
         "PILOTIS_LOG": "json",
         "PILOTIS_TRUSTED_HOPS": str(max(1, site.env.trusted_hops)),
+        **stored,
     }
 
 

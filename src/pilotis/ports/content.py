@@ -121,6 +121,11 @@ class Pending:
 class Blobs(Protocol):
     """Bytes under their SHA-256, durable once `put` returns."""
 
+    @property
+    def where(self) -> str:
+        """For people: the folder, or the bucket."""
+        ...
+
     async def put(self, content: Path) -> tuple[str, int]:
         """Store the file's bytes; return its SHA-256 (hex) and its size. The source file is left alone.
 

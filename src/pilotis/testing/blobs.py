@@ -15,6 +15,8 @@ from pilotis.errors import Transient
 class MemoryBlobs:
     """Bytes by their SHA-256."""
 
+    where = "memory"
+
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
         self._put_at: dict[str, float] = {}

@@ -122,7 +122,7 @@ def test_rerankers_named_or_switched_on_alone() -> None:
     assert ("reranker_off", "dev") in codes(FINE + "[envs.dev]\nllm = 'extractive'\nreranker = 'rerank-v3.5'")
 
 
-@pytest.mark.parametrize("infra", ['api = "django"', 'vector = "weaviate"', 'blobs = "s3"'])
+@pytest.mark.parametrize("infra", ['api = "django"', 'vector = "weaviate"'])
 def test_what_this_version_does_not_serve_with(infra: str) -> None:
     assert ("not_built", None) in codes(FINE + f'[infra]\n{infra}\n[envs.dev]\nllm = "extractive"')
 

@@ -34,6 +34,10 @@ class FolderBlobs:
         self._folder = folder
         _clear_forgotten(folder)
 
+    @property
+    def where(self) -> str:
+        return str(self._folder)
+
     async def put(self, content: Path) -> tuple[str, int]:
         """Bytes that are stored already are read, and not written again."""
         return await asyncio.to_thread(self._put, content)
@@ -41,7 +45,7 @@ class FolderBlobs:
     async def fetch(self, sha256: str, into: Path) -> None:
         """Raises Transient where the blob is not there: for a moment that is so when its last document goes and another comes."""
         try:
-            with _room(into.parent, needed=0):
+            with room(into.parent, needed=0):
                 await asyncio.to_thread(shutil.copyfile, self._path(sha256), into)
         except FileNotFoundError as error:
             raise Transient(f"its stored bytes are missing ({sha256[:12]}…)", remedy="send the document again") from error
@@ -51,7 +55,7 @@ class FolderBlobs:
 
     async def check(self, sha256: str) -> Literal["whole", "damaged", "missing"]:
         try:
-            with _room(self._folder, needed=0):
+            with room(self._folder, needed=0):
                 return "whole" if await asyncio.to_thread(_digest, self._path(sha256)) == sha256 else "damaged"
         except FileNotFoundError:
             return "missing"
@@ -64,7 +68,7 @@ class FolderBlobs:
         await self.settle(sha256)
 
     async def settle(self, sha256: str) -> None:
-        with _room(self._folder, needed=0):
+        with room(self._folder, needed=0):
             await asyncio.to_thread((self._folder / _UNSETTLED / sha256).unlink, missing_ok=True)
 
     async def unsettled(self, *, older_than_s: float) -> Sequence[str]:
@@ -87,7 +91,7 @@ class FolderBlobs:
             if self._path(digest).exists():
                 return digest, size
             source.seek(0)
-            with _room(self._folder, needed=size):
+            with room(self._folder, needed=size):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with NamedTemporaryFile(dir=self._folder, prefix=_ARRIVING, delete=False) as aside:
                     try:
@@ -117,7 +121,7 @@ class FolderBlobs:
 
 
 @contextmanager
-def _room(where: Path, *, needed: int) -> Iterator[None]:
+def room(where: Path, *, needed: int) -> Iterator[None]:
     """Turn a full or failing disk into Transient."""
     try:
         yield
