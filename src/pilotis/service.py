@@ -196,6 +196,8 @@ def probes(deps: Deps, env: Env, addresses: Addresses) -> Mapping[str, Probe]:
         "postgres": lambda: deps.documents.find("", limit=1),
         "redis": lambda: celery.ping(addresses.redis_url),
     }
+    if addresses.queues_url != addresses.redis_url:
+        found["broker"] = lambda: celery.ping(addresses.queues_url)
     if env.embedder.provider == "local":
         found["model"] = lambda: deps.embedder.embed(["ready"])
     return found

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
                 every_s = EVERY_S.get(asked.queue, ROUND_S)
                 env = wiring.in_force(env, deps.generation)
                 turn = lambda: runner.run(_turn(job, plan, env, deps))  # noqa: E731
-                serve(servers.redis_url, asked.queue, turn, namespace=namespace, every_s=every_s)
+                serve(servers.queues_url, asked.queue, turn, namespace=namespace, every_s=every_s)
             finally:
                 runner.run(opened.__aexit__(None, None, None))
     except PilotisError as error:

@@ -35,6 +35,8 @@ class Settings:
     """None takes the user's data folder; see `data_folder`."""
     database_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
+    broker_url: str | None = field(default=None, repr=False)
+    """The Redis of the queues; None takes `redis_url`."""
     blobs: str | None = None
     """Where the original files are: a folder, or s3://bucket/prefix. None takes the data folder."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -56,29 +58,35 @@ def settings(
 ) -> Settings:
     """Complete the options by the environment.
 
-    Raises ContractError where `folder` (the current one) holds two contracts; SetupError where only one of the two server
-    addresses is given.
+    Raises ContractError where `folder` (the current one) holds two contracts; SetupError where only some of the servers' addresses are
+    given.
     """
     from pilotis.contract import load
 
     environ = os.environ if environ is None else environ
-    database_url = environ.get("PILOTIS_DATABASE_URL") or None
-    redis_url = environ.get("PILOTIS_REDIS_URL") or None
-    if (database_url is None) != (redis_url is None):
-        given, missing = ("DATABASE", "REDIS") if database_url else ("REDIS", "DATABASE")
-        raise SetupError(
-            f"PILOTIS_{given}_URL is set and PILOTIS_{missing}_URL is not",
-            remedy="set both to use your servers, or neither to use the embedded ones",
-        )
+    database_url, redis_url, broker_url = (environ.get(f"PILOTIS_{of}_URL") or None for of in ("DATABASE", "REDIS", "BROKER"))
+    _require_both(database_url, redis_url, broker_url)
     return Settings(
         contract=load.find(folder or Path.cwd(), contract, environ),
         env=env or environ.get("PILOTIS_ENV") or DEFAULT_ENV,
         data=data or _path(environ.get("PILOTIS_DATA")),
         database_url=database_url,
         redis_url=redis_url,
+        broker_url=broker_url,
         blobs=environ.get("PILOTIS_BLOBS") or None,
         environ=environ,
     )
+
+
+def _require_both(database_url: str | None, redis_url: str | None, broker_url: str | None) -> None:
+    told = {"DATABASE": database_url, "REDIS": redis_url, "BROKER": broker_url}
+    given = [name for name, url in told.items() if url]
+    missing = [name for name in ("DATABASE", "REDIS") if not told[name]]
+    if given and missing:
+        raise SetupError(
+            f"PILOTIS_{given[0]}_URL is set and PILOTIS_{missing[0]}_URL is not",
+            remedy="set PILOTIS_DATABASE_URL and PILOTIS_REDIS_URL to use your servers, or none of them to use the embedded ones",
+        )
 
 
 def load_plan(given: Settings) -> tuple[Plan, Env]:
@@ -131,7 +139,7 @@ def stack(given: Settings, plan: Plan, env: Env, *, prepare: bool = True) -> Ite
     from pilotis import embedded
 
     if given.database_url and given.redis_url:
-        yield embedded.Addresses(database_url=given.database_url, redis_url=given.redis_url)
+        yield embedded.Addresses(database_url=given.database_url, redis_url=given.redis_url, broker_url=given.broker_url)
         return
     with embedded.running(data_folder(given, plan, env)) as addresses:
         if prepare:
@@ -153,6 +161,7 @@ def child_environ(given: Settings, plan: Plan, env: Env, addresses: Addresses) -
         "PILOTIS_DATA": str(data_folder(given, plan, env)),
         "PILOTIS_DATABASE_URL": addresses.database_url,
         "PILOTIS_REDIS_URL": addresses.redis_url,
+        "PILOTIS_BROKER_URL": addresses.queues_url,
         "PILOTIS_BLOBS": _blobs_place(given, plan, env),
     }
     if given.contract:
@@ -197,7 +206,7 @@ async def open_deps(
         )
         _close(opened, *models_of.closing(models))
         parser = kreuzberg.open_parser(env, given.environ)
-        queue = celery.CeleryQueue(addresses.redis_url, namespace=name)
+        queue = celery.CeleryQueue(addresses.queues_url, namespace=name)
         keys = keyring.CachedKeys(postgres.PostgresKeys(database[0]), addresses.redis_url, namespace=name)
         money = redis.RedisMoney(addresses.redis_url, env=env, namespace=name, instance=instance)
         _close(opened, parser, queue, keys, money)

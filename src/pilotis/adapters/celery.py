@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import ssl
 import threading
 import time
 import warnings
@@ -122,6 +123,8 @@ def build(redis_url: str, *, namespace: str) -> Celery:
     from kombu import Queue
 
     app = Celery("pilotis", broker=broker_url(redis_url), set_as_current=False)
+    if redis_url.startswith("rediss://"):  # else Celery would take any certificate
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     app.conf.update(
         task_queues=[Queue(name) for name in get_args(QueueName)],
         task_acks_late=True,

@@ -23,7 +23,7 @@ PROBE_S = 2.0
 """A part that takes longer than this to say it is there counts as away."""
 FRESH_S = 0.2
 """For so long what was found is told again."""
-SPARED = frozenset({"redis"})
+SPARED = frozenset({"redis", "broker"})
 """Parts without which questions are answered all the same."""
 
 _EXPOSITION: dict[int | str, dict[str, Any]] = {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}}
@@ -42,7 +42,9 @@ async def healthz() -> dict[str, str]:
     responses={503: {"description": "Names what is away", "content": {"application/problem+json": {}}}},
 )
 async def readyz(request: Request) -> Response:
-    """`degraded` is ready too: without Redis questions are answered, as long as they cost nothing that has to be budgeted."""
+    """`degraded` is ready too: without Redis questions are answered, as long as they cost nothing that has to be budgeted; without
+    the broker uploads wait in the database.
+    """
     app = request.app.state
     if app.gate.phase == "draining":
         return _not_ready("the process is about to end")

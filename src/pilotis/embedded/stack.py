@@ -33,7 +33,14 @@ class Addresses(NamedTuple):
 
     database_url: str
     redis_url: str
+    """Of budgets, rates, caches and keys."""
     data: Path | None = None
+    broker_url: str | None = None
+    """Of the queues; None where they are in the same Redis."""
+
+    @property
+    def queues_url(self) -> str:
+        return self.broker_url or self.redis_url
 
 
 class Stack:

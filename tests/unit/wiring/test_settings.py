@@ -32,6 +32,7 @@ def test_secrets_stay_out_of_the_repr(tmp_path: Path) -> None:
     environ = {
         "PILOTIS_DATABASE_URL": "postgresql://me:hunter2@db/x",
         "PILOTIS_REDIS_URL": "redis://:hunter2@r",
+        "PILOTIS_BROKER_URL": "redis://:hunter2@b",
         "OPENAI_API_KEY": "hunter2",
     }
     told = wiring.settings(environ=environ, folder=tmp_path)
@@ -40,7 +41,7 @@ def test_secrets_stay_out_of_the_repr(tmp_path: Path) -> None:
     assert not told.is_embedded
 
 
-@pytest.mark.parametrize("one", ["PILOTIS_DATABASE_URL", "PILOTIS_REDIS_URL"])
+@pytest.mark.parametrize("one", ["PILOTIS_DATABASE_URL", "PILOTIS_REDIS_URL", "PILOTIS_BROKER_URL"])
 def test_one_address_alone_is_refused(one: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=f"{one} is set and"):
         wiring.settings(environ={one: "x"}, folder=tmp_path)
@@ -82,8 +83,25 @@ def test_a_child_sees_what_its_parent_sees(tmp_path: Path) -> None:
     environ = wiring.child_environ(told, plan, env, Addresses(database_url="postgresql://x", redis_url="redis://y"))
     child = wiring.settings(environ=environ, folder=Path("/"))
     assert (child.contract, child.env, child.data) == (contract, "dev", tmp_path / "data")
-    assert (child.database_url, child.redis_url) == ("postgresql://x", "redis://y")
+    assert (child.database_url, child.redis_url, child.broker_url) == ("postgresql://x", "redis://y", "redis://y")
+    assert child.blobs == str(tmp_path / "data" / "blobs")
     assert environ["PATH"] == "/bin"
+
+
+def test_a_child_of_embedded_servers_shares_their_folder_whatever_the_contract_asks_of_others(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text('name = "shop"\n[infra]\nblobs = "s3"\n[envs.dev]\n')
+    told = wiring.settings(data=tmp_path / "data", environ={}, folder=tmp_path)
+    plan, env = wiring.load_plan(told)
+    environ = wiring.child_environ(told, plan, env, Addresses(database_url="postgresql://x", redis_url="redis://y"))
+    child = wiring.settings(environ=environ, folder=Path("/"))
+    assert wiring.open_blobs(child, plan, env).where == str(tmp_path / "data" / "blobs")
+
+
+@pytest.mark.parametrize("place", ["s3://", "s3://x/y", "gs://bucket/x", "s3://Bucket/y"])
+def test_a_place_for_files_that_is_none(place: str, tmp_path: Path) -> None:
+    told = wiring.settings(data=tmp_path, environ={"PILOTIS_BLOBS": place}, folder=tmp_path)
+    with pytest.raises(SetupError, match="PILOTIS_BLOBS is"):
+        wiring.open_blobs(told, *wiring.load_plan(told))
 
 
 async def test_a_missing_key_is_named_before_anything_is_opened(tmp_path: Path) -> None:
@@ -104,6 +122,8 @@ def test_a_paid_model_is_not_asked_whether_it_is_ready() -> None:
     nowhere = Addresses(database_url="", redis_url="")
     assert set(service.probes(deps, env, nowhere)) == {"postgres", "redis", "model"}
     assert set(service.probes(deps, remote, nowhere)) == {"postgres", "redis"}
+    elsewhere = nowhere._replace(broker_url="redis://broker")
+    assert set(service.probes(deps, remote, elsewhere)) == {"postgres", "redis", "broker"}
 
 
 def test_uploads_of_a_process_that_was_killed_are_removed_and_those_that_arrive_are_not(tmp_path: Path) -> None:
