@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ async def open_service(given: Settings, plan: Plan, env: Env, *, addresses: Addr
     ):
         agreed, env = env, wiring.in_force(env, deps.generation)
         meter.gauge("rag_process_info", 1, instance=deps.instance)
-        async with _running(*_loops(deps, env, meter)), _tracing(given, plan, env, deps) as tracer:
+        ages = _ages(given, plan, env, meter)
+        async with _running(*_loops(deps, env, meter), ages), _tracing(given, plan, env, deps) as tracer:
             first = Service(
                 plan=plan,
                 env=env,
@@ -148,6 +150,13 @@ def _loops(deps: Deps, env: Env, meter: Meter) -> tuple[Coroutine[Any, Any, None
         ),
         purge.keep_purging(deps.documents, deps.cache),
     )
+
+
+def _ages(given: Settings, plan: Plan, env: Env, meter: Meter) -> Coroutine[Any, Any, None]:
+    from pilotis.control import secrets
+    from pilotis.derive import workload
+
+    return secrets.watch(partial(wiring.open_secrets, given, plan, env), workload.secrets(env), meter)
 
 
 @asynccontextmanager

@@ -33,12 +33,14 @@ from pilotis.errors import PilotisError, Transient
 from pilotis.online.whole import asker
 from pilotis.ports import Deps
 
-JOBS: dict[QueueName, Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]] = {
-    "ingest": lambda _, env, deps: parse_waiting(env, deps),
-    "embed": embed_waiting,
-    "upkeep": keep_up,
-    "schedule": lambda plan, env, deps: _do_what_is_due(plan, env, deps),  # noqa: PLW0108 - it stands below
-    "eval": lambda plan, env, deps: _evaluate(plan, env, deps),  # noqa: PLW0108 - it stands below
+Job = Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]]
+
+JOBS: dict[QueueName, Callable[[wiring.Settings], Job]] = {
+    "ingest": lambda _: lambda _, env, deps: parse_waiting(env, deps),
+    "embed": lambda _: embed_waiting,
+    "upkeep": lambda _: keep_up,
+    "schedule": lambda given: partial(_do_what_is_due, given),
+    "eval": lambda given: partial(_evaluate, given),
 }
 EVERY_S: dict[QueueName, float] = {"upkeep": 30.0, "schedule": 60.0}
 """How often the stores are looked over for what was lost, and the contract for what is due."""
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             opening = partial(wiring.open_deps, given, plan, env, addresses=servers, batch=True, asks=False, embeds=embeds)
             opened, deps = runner.run(_opened(opening))
             try:
-                job, namespace = JOBS[asked.queue], wiring.namespace(plan, env)
+                job, namespace = JOBS[asked.queue](given), wiring.namespace(plan, env)
                 every_s = EVERY_S.get(asked.queue, ROUND_S)
                 env = wiring.in_force(env, deps.generation)
                 turn = lambda: runner.run(_turn(job, plan, env, deps))  # noqa: E731
@@ -93,7 +95,7 @@ async def _opened(make: Callable[[], AbstractAsyncContextManager[Deps]]) -> tupl
             await asyncio.sleep(OPEN_PAUSE_S)
 
 
-async def _turn(job: Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]], plan: Plan, env: Env, deps: Deps) -> bool:
+async def _turn(job: Job, plan: Plan, env: Env, deps: Deps) -> bool:
     """One turn of a queue. On another index this process has to begin again: it ends, and whoever watches over it starts it anew."""
     if (await deps.generations.active()).id != deps.generation.id:
         _log.info("another index generation is searched now: this worker ends, to begin again with its model")
@@ -102,9 +104,8 @@ async def _turn(job: Callable[[Plan, Env, Deps], Coroutine[Any, Any, bool]], pla
     return await job(plan, env, deps)
 
 
-async def _do_what_is_due(plan: Plan, env: Env, deps: Deps) -> bool:
+async def _do_what_is_due(given: wiring.Settings, plan: Plan, env: Env, deps: Deps) -> bool:
     """Sources that have a time, and the daily snapshot; each by one process, however many look."""
-    given = wiring.settings()
     await sync_due(plan, env, deps, open_source=sources.opener(given.contract), guess=kreuzberg.media_type)
     if env.snapshot is not None:
         with wiring.stack(given, plan, env, prepare=False) as servers:
@@ -112,14 +113,13 @@ async def _do_what_is_due(plan: Plan, env: Env, deps: Deps) -> bool:
     return False
 
 
-async def _evaluate(plan: Plan, env: Env, deps: Deps) -> bool:
+async def _evaluate(given: wiring.Settings, plan: Plan, env: Env, deps: Deps) -> bool:
     """Carry out the oldest run that waits, on ports of its own: its changes may ask for other models. True where there was one."""
     claimed = await deps.evaluations.claim(lease_s=runs.LEASE_S)
     if claimed is None:
         return False
     evaluation, order = claimed
     golden, changes, at_once = runs.ordered(evaluation, order)
-    given = wiring.settings()
     try:
         plan, env = to_evaluate(plan, env, changes)
         with wiring.stack(given, plan, env, prepare=False) as servers:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pilotis.derive.plan import Env, Plan
     from pilotis.embedded import Addresses
     from pilotis.ports import Blobs, Deps, Embedder, Generation, Generator, Meter, Reranker
+    from pilotis.ports.secrets import Secrets
 
 DEFAULT_ENV = "dev"
 MOST_HOPS = 10
@@ -41,6 +42,8 @@ class Settings:
     """Where the original files are: a folder, or s3://bucket/prefix. None takes the data folder."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Where keys of models are looked up, under the names the contract gives."""
+    fetched: frozenset[str] = frozenset()
+    """Which of them came from where the contract keeps its secrets. Children fetch them by themselves."""
 
     @property
     def is_embedded(self) -> bool:
@@ -58,24 +61,56 @@ def settings(
 ) -> Settings:
     """Complete the options by the environment.
 
-    Raises ContractError where `folder` (the current one) holds two contracts; SetupError where only some of the servers' addresses are
-    given.
+    Secrets that it lacks are fetched from where the contract keeps them. Raises ContractError where `folder` (the current one) holds two
+    contracts; SetupError where only some of the servers' addresses are given, or secrets cannot be had; Transient where their keeper is
+    away. What is wrong in the contract itself is for `load_plan` to say.
     """
     from pilotis.contract import load
 
     environ = os.environ if environ is None else environ
+    path, env = load.find(folder or Path.cwd(), contract, environ), env or environ.get("PILOTIS_ENV") or DEFAULT_ENV
+    fetched = _fetched(path, env, environ)
+    environ = {**environ, **fetched} if fetched else environ
     database_url, redis_url, broker_url = (environ.get(f"PILOTIS_{of}_URL") or None for of in ("DATABASE", "REDIS", "BROKER"))
     _require_both(database_url, redis_url, broker_url)
     return Settings(
-        contract=load.find(folder or Path.cwd(), contract, environ),
-        env=env or environ.get("PILOTIS_ENV") or DEFAULT_ENV,
+        contract=path,
+        env=env,
         data=data or _path(environ.get("PILOTIS_DATA")),
         database_url=database_url,
         redis_url=redis_url,
         broker_url=broker_url,
         blobs=environ.get("PILOTIS_BLOBS") or None,
         environ=environ,
+        fetched=frozenset(fetched),
     )
+
+
+def open_secrets(given: Settings, plan: Plan, env: Env) -> Secrets:
+    """Who keeps the secrets of this env. Connects to nothing. Raises SetupError."""
+    from pilotis.adapters import secrets
+
+    return secrets.open_secrets(plan.contract, env.name, given.environ, base=_base(given.contract))
+
+
+def _fetched(path: Path | None, env: str, environ: Mapping[str, str]) -> dict[str, str]:
+    from pilotis.contract import load
+    from pilotis.errors import ContractError
+
+    if path is None:
+        return {}
+    try:
+        contract = load.load(path)
+    except ContractError:
+        return {}
+    from pilotis.adapters import secrets
+
+    return secrets.complete(contract, env, environ, base=_base(path))
+
+
+def _base(contract: Path | None) -> Path:
+    """Where relative paths of a contract begin."""
+    return contract.absolute().parent if contract else Path.cwd()
 
 
 def _require_both(database_url: str | None, redis_url: str | None, broker_url: str | None) -> None:
@@ -161,12 +196,13 @@ def child_environ(given: Settings, plan: Plan, env: Env, addresses: Addresses) -
         "PILOTIS_DATA": str(data_folder(given, plan, env)),
         "PILOTIS_DATABASE_URL": addresses.database_url,
         "PILOTIS_REDIS_URL": addresses.redis_url,
-        "PILOTIS_BROKER_URL": addresses.queues_url,
         "PILOTIS_BLOBS": _blobs_place(given, plan, env),
     }
+    if addresses.broker_url:
+        told["PILOTIS_BROKER_URL"] = addresses.broker_url
     if given.contract:
         told["PILOTIS_CONTRACT"] = str(given.contract.absolute())
-    return {**given.environ, **told}
+    return {name: value for name, value in {**given.environ, **told}.items() if name not in given.fetched}
 
 
 @asynccontextmanager
@@ -190,11 +226,12 @@ async def open_deps(
     """
     from pilotis.adapters import celery, keyring, kreuzberg, postgres, prometheus, redis
     from pilotis.adapters import models as models_of
+    from pilotis.derive import site
 
     name, instance, meter = namespace(plan, env), uuid4().hex[:16], meter or prometheus.PrometheusMeter(plan, env)
     # ONNX Runtime would otherwise open a telemetry database in the user's cache folder as it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    models_of.require_keys(env, given.environ, asks=asks, embeds=embeds)
+    models_of.require_keys(env, given.environ, asks=asks, embeds=embeds, kept=site.kept(plan.contract, env.name))
     stored = open_blobs(given, plan, env)
     async with AsyncExitStack() as opened:
         sizes = {"min_size": connections, "max_size": env.pool_max}

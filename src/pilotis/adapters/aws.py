@@ -1,6 +1,6 @@
 """Clients of AWS, and of servers that speak its protocols: made to give up in time, their answers told in our words.
 
-boto3 finds key, region and address where it always does: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, a role of the
+boto3 finds key, region and address where it always does: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, a role of the
 machine or of the pod.
 """
 
@@ -23,19 +23,25 @@ _WRONG_KEY = dict.fromkeys(
     ),
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 )
-_REFUSED = {"NoSuchBucket": "make the bucket, or name another", **_LOGIN, **_WRONG_KEY}
+_REFUSED = {
+    "NoSuchBucket": "make the bucket, or name another",
+    "InvalidRequestException": "is it about to be deleted? restore it, or put it there again",
+    "DecryptionFailure": "let this key or role use its KMS key",
+    **_LOGIN,
+    **_WRONG_KEY,
+}
 
 
-def client(service: str, *, wants: str, endpoint: str | None = None, **options: Any) -> Any:
-    """A client of one service, for any number of threads. Connects to nothing. Raises SetupError where boto3 or a region is missing.
+def client(service: str, *, wants: str, endpoint: str | None = None, region: str | None = None, **options: Any) -> Any:
+    """A client of one service, for any number of threads. Connects to nothing. Raises SetupError where boto3 is missing.
 
-    `wants` says who needs it, as in "originals in a bucket need".
+    `wants` says who needs it, as in "originals in a bucket need"; `region` is for where boto3 finds none.
     """
     try:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise SetupError(f"{wants} boto3, which is missing", remedy="pip install 'pilotis[s3]'") from error
+        raise SetupError(f"{wants} boto3, which is missing", remedy="pip install 'pilotis[aws]'") from error
     config = Config(
         connect_timeout=5,
         read_timeout=60,
@@ -47,7 +53,8 @@ def client(service: str, *, wants: str, endpoint: str | None = None, **options: 
         **options,
     )
     with translated(service, rights="use it"):
-        return boto3.session.Session().client(service, endpoint_url=endpoint, config=config)
+        session = boto3.session.Session()
+        return session.client(service, endpoint_url=endpoint, region_name=session.region_name or region, config=config)
 
 
 @contextmanager
@@ -71,7 +78,7 @@ def translated(where: str, *, rights: str) -> Iterator[None]:
     except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
         raise SetupError(f"there is no key for {where}", remedy=_NO_KEY) from error
     except (aws.NoRegionError, aws.ProfileNotFound) as error:
-        raise SetupError(f"{where}: {error}", remedy="set AWS_REGION, and AWS_PROFILE to one there is") from error
+        raise SetupError(f"{where}: {error}", remedy="set AWS_DEFAULT_REGION, and AWS_PROFILE to one there is") from error
     except (aws.BotoCoreError, ValueError) as error:
         raise Transient(
             f"{where} cannot be reached: {error}", remedy="check its address and the network", retry_after_s=5

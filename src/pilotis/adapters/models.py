@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pilotis.contract.infra import Secrets
     from pilotis.derive.plan import Embedding, Env, Llm
     from pilotis.ports import Embedder, Generator, Meter, Reranker, Vectors
 
@@ -48,13 +49,13 @@ async def open_models(
         raise
 
 
-def require_keys(env: Env, environ: Mapping[str, str], *, asks: bool, embeds: bool) -> None:
-    """Raises SetupError for the first key that is missing, before anything is opened."""
+def require_keys(env: Env, environ: Mapping[str, str], *, asks: bool, embeds: bool, kept: Secrets | None = None) -> None:
+    """Raises SetupError for the first key that is missing, before anything is opened. `kept` says where it was looked for, too."""
     needed = [env.embedder] if embeds else []
     writers = [env.llm, env.compact, env.fallback, env.reranker if env.rerank else None] if asks else []
     for model in (*needed, *writers):
         if model is not None and model.provider != "local":
-            _key(model, environ)
+            _key(model, environ, kept)
 
 
 def closing(models: Models) -> Sequence[Embedder | Generator | Reranker]:
@@ -145,14 +146,17 @@ def _breaker(model: Llm | Embedding, watch: Watch) -> Breaker:
     return Breaker(watch=partial(watch, model.model))
 
 
-def _key(model: Llm | Embedding, environ: Mapping[str, str]) -> str | None:
+def _key(model: Llm | Embedding, environ: Mapping[str, str], kept: Secrets | None = None) -> str | None:
     if model.key_env is None:
         return None
     key = environ.get(model.key_env, "").strip()
     if not key:
+        elsewhere = (
+            f", nor kept as {kept.path}/{model.key_env} ({kept.provider})" if kept and kept.provider != "environment" else ""
+        )
         raise SetupError(
-            f"{model.model} needs a key, and {model.key_env} is not set in the environment",
-            remedy=f"export {model.key_env}=YOUR-KEY",
+            f"{model.model} needs a key, and {model.key_env} is not set in the environment{elsewhere}",
+            remedy=f"put it there, or export {model.key_env}=YOUR-KEY" if elsewhere else f"export {model.key_env}=YOUR-KEY",
         )
     return key
 

@@ -48,7 +48,7 @@ class PrometheusMeter:
         assert isinstance(series, Histogram), name
         series.observe(value)
 
-    def gauge(self, name: str, value: float, **labels: str) -> None:
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
         series = self._one(name, labels)
         assert isinstance(series, Gauge), name
         series.set(value)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pilotis.cli import checkup, output
-from pilotis.errors import PilotisError
+from pilotis.errors import ContractError, PilotisError
 
 if TYPE_CHECKING:
+    from pilotis.control.secrets import Age
     from pilotis.derive.plan import Env, Plan
     from pilotis.wiring import Settings
 
@@ -55,11 +56,12 @@ def doctor(
     any more. It changes nothing, and a service may run meanwhile.
     """
     options = output.options(ctx)
-    checks = [*_machine(), *_model(), *_contract(options), _listen(host, port)]
+    ages: list[Age] = []
+    checks = [*_machine(), *_model(), *_contract(options, ages), _listen(host, port)]
     wrong = any(check.state == "error" for check in checks)
     found = checkup.look(options) if deep and not wrong else []
     if options.json:
-        told = {"checks": [asdict(check) for check in checks]}
+        told = {"checks": [asdict(check) for check in checks], "secrets": [_document(age) for age in ages]}
         output.print_json(told | {"deep": checkup.document(found)} if deep else told)
     else:
         _print(checks)
@@ -93,19 +95,21 @@ def _model() -> Iterator[Check]:
     yield _checked("model", lambda: f"all-MiniLM-L6-v2, digest as published, in {weights.place(wiring.model_cache())}")
 
 
-def _contract(options: output.Options) -> Iterator[Check]:
-    """The contract, and whatever only makes sense once it is read."""
+def _contract(options: output.Options, ages: list[Age]) -> Iterator[Check]:
+    """The contract, and whatever only makes sense once it is read. What is found of secrets is added to `ages`."""
     from pilotis import wiring
 
     try:
         given = output.settings(options)
         plan, env = wiring.load_plan(given)
     except PilotisError as error:
-        yield Check(name="contract", state="error", found=error.message, remedy=error.remedy)
+        name = "contract" if isinstance(error, ContractError) else "settings"
+        yield Check(name=name, state="error", found=error.message, remedy=error.remedy)
         return
     yield Check(name="contract", state="ok", found=f"{given.contract or 'built-in'}, env {env.name}, digest {plan.digest[:12]}")
     yield from _findings(plan, env)
     yield from _keys(given, env)
+    yield from _secrets(given, plan, env, ages)
     folder = wiring.data_folder(given, plan, env)
     yield _parser(given, env)
     yield _checked("data folder", lambda: _writable(folder))
@@ -163,6 +167,41 @@ def _keys(given: Settings, env: Env) -> Iterator[Check]:
             yield Check(name="model key", state="ok", found=f"{name} is set")
         else:
             yield Check(name="model key", state="error", found=f"{name} is not set", remedy=f"export {name}=…")
+
+
+def _secrets(given: Settings, plan: Plan, env: Env, ages: list[Age]) -> Iterator[Check]:
+    """How old each is, against the days after which the contract wants it replaced."""
+    from pilotis import wiring
+    from pilotis.control import secrets
+    from pilotis.derive import workload
+    from pilotis.derive.site import kept
+
+    most = kept(plan.contract, env.name).max_age_days
+    try:
+        keeper = wiring.open_secrets(given, plan, env)
+        ages += secrets.ages(keeper, workload.secrets(env), now=dt.datetime.now(dt.UTC))
+    except PilotisError as error:
+        yield Check(name="secrets", state="error", found=error.message, remedy=error.remedy)
+        return
+    if not ages:
+        yield Check(name="secrets", state="ok", found="none is needed" if given.is_embedded else "none is kept there")
+    for each in ages:
+        old = each.age is not None and each.age > dt.timedelta(days=most)
+        days = "age unknown" if each.age is None else f"{each.age.days} days old, of {most} at most"
+        yield Check(
+            name="secret",
+            state="error" if old else "ok",
+            found=f"{each.place}: {days}",
+            remedy="put a new value there, then start the processes again" if old else "",
+        )
+
+
+def _document(age: Age) -> dict[str, object]:
+    return {
+        "name": age.name,
+        "place": age.place,
+        "age_days": None if age.age is None else round(age.age / dt.timedelta(days=1), 2),
+    }
 
 
 def _originals(given: Settings, plan: Plan, env: Env) -> str:

@@ -99,7 +99,8 @@ class Secrets(Record):
         description="Environment variables, one file each in a folder, Vault's KV version 2, or AWS Secrets Manager.",
     )
     path: SecretsPath | None = Field(
-        default=None, description="The folder, Vault's mount and path, or the prefix of the names; NAME/ENV when left out."
+        default=None,
+        description="The folder, Vault's mount and path, or the prefix of the names; NAME/ENV when left out, below Vault's mount `secret`.",
     )
     max_age_days: Annotated[int, Field(ge=1, le=3660)] = Field(
         default=90, description="Days after which a secret has to be replaced."

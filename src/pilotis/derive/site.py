@@ -16,6 +16,7 @@ from pilotis.errors import ContractError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pilotis.contract.model import Contract
     from pilotis.derive.plan import Env, Plan
 
 MOST_NAME = 32
@@ -62,7 +63,7 @@ def _site(plan: Plan, env: Env) -> Site:
     section = contract.envs[env.name]
     preset = MATRIX.get(env.name, MATRIX["dev"])
     name = resource(contract.name, env.name)
-    infra, alerts, secrets = contract.infra, contract.alerts, section.secrets or Secrets()
+    infra, alerts = contract.infra, contract.alerts
     is_prod = env.name == "prod"
     return Site(
         env=env,
@@ -73,10 +74,21 @@ def _site(plan: Plan, env: Env) -> Site:
         size=size(section.rps or preset.rps or Decimal(10)),
         infra=infra,
         alerts=alerts,
-        secrets=secrets.model_copy(update={"path": secrets.path or f"{contract.name}/{env.name}"}),
+        secrets=kept(contract, env.name),
         hosts=section.hosts or (),
         runbook_url=(alerts.runbook_url or f"https://{infra.domain}/runbook").rstrip("/"),
     )
+
+
+def kept(contract: Contract, env: str) -> Secrets:
+    """Where the secrets of an env are kept, with the path: NAME/ENV where none is given, in Vault below the mount `secret`.
+
+    Each secret is there by itself, as PATH/NAME, where NAME is that of its environment variable.
+    """
+    section = contract.envs.get(env)
+    secrets = section.secrets if section and section.secrets else Secrets()
+    path = f"{contract.name}/{env}"
+    return secrets.model_copy(update={"path": secrets.path or (f"secret/{path}" if secrets.provider == "vault" else path)})
 
 
 def resource(name: str, env: str) -> str:

@@ -104,3 +104,8 @@ def secrets(env: Env) -> tuple[str, ...]:
     models = [env.llm, env.compact, env.fallback, env.embedder, env.reranker if env.rerank else None]
     keys = {model.key_env for model in models if model and model.model != EXTRACTIVE and model.key_env}
     return (*SERVERS, *sorted(keys))
+
+
+def kept_as(site: Site, name: str) -> str:
+    """What a secret is called where the contract keeps it: a name in AWS, a file, or a path in Vault whose field `value` holds it."""
+    return f"{site.secrets.path}/{name}"

@@ -157,7 +157,7 @@ class MemoryMeter:
     def observe(self, name: str, value: float, **labels: str) -> None:
         self.values.setdefault(_series("histogram", name, labels), []).append(value)
 
-    def gauge(self, name: str, value: float, **labels: str) -> None:
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
         self.values[_series("gauge", name, labels)] = [value]
 
     def total(self, name: str, **labels: str) -> float:

@@ -103,6 +103,28 @@ def test_the_doctor_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     run("doctor", cwd=tmp_path / ".", code=1)
 
 
+def test_the_doctor_holds_the_age_of_secrets_against_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "pilotis.toml").write_text(
+        '[envs.dev]\nllm = "gpt-5-mini"\n[envs.dev.secrets]\nprovider = "file"\npath = "kept"\nmax_age_days = 30\n'
+    )
+    (tmp_path / "kept").mkdir()
+    told = {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x", "REDIS_URL": "redis://:hunter2@127.0.0.1:1"}
+    for name, value in {**{f"PILOTIS_{of}": url for of, url in told.items()}, "OPENAI_API_KEY": "sk-hunter2"}.items():
+        (tmp_path / "kept" / name).write_text(value)
+    old = time.time() - 31 * 86_400
+    os.utime(tmp_path / "kept" / "OPENAI_API_KEY", (old, old))
+    done = run("doctor", "--json", cwd=tmp_path, code=1)
+    ages = {each["name"]: each["age_days"] for each in json.loads(done.stdout)["secrets"]}
+    assert {name: round(age) for name, age in ages.items()} == {
+        "PILOTIS_DATABASE_URL": 0,
+        "PILOTIS_REDIS_URL": 0,
+        "OPENAI_API_KEY": 31,
+    }
+    late = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "secret" and check["state"] == "error"]
+    assert [check["found"].rpartition("/kept/")[2] for check in late] == ["OPENAI_API_KEY: 31 days old, of 30 at most"]
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_what_was_left_out_of_a_file_is_said(tmp_path: Path) -> None:
     page = '<html xmlns:x="y"><body><p>Bridges close on Monday.</p></body></html>'
     (tmp_path / "old.html").write_bytes(page.replace("Bridges", "L\u2019\u00e9t\u00e9 bridges").encode("cp1252"))

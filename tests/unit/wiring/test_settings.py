@@ -83,7 +83,7 @@ def test_a_child_sees_what_its_parent_sees(tmp_path: Path) -> None:
     environ = wiring.child_environ(told, plan, env, Addresses(database_url="postgresql://x", redis_url="redis://y"))
     child = wiring.settings(environ=environ, folder=Path("/"))
     assert (child.contract, child.env, child.data) == (contract, "dev", tmp_path / "data")
-    assert (child.database_url, child.redis_url, child.broker_url) == ("postgresql://x", "redis://y", "redis://y")
+    assert (child.database_url, child.redis_url, child.broker_url) == ("postgresql://x", "redis://y", None)
     assert child.blobs == str(tmp_path / "data" / "blobs")
     assert environ["PATH"] == "/bin"
 
