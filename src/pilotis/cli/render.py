@@ -9,10 +9,10 @@ import typer
 
 from pilotis.cli import output
 from pilotis.cli.contract import read
-from pilotis.errors import Conflict
+from pilotis.errors import Conflict, ContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pilotis.render.drift import Drift
     from pilotis.render.files import File
@@ -36,7 +36,7 @@ def render(
 ) -> None:
     """Turn the contract into every deliverable it names, so that no two of them can disagree.
 
-    Only files that were rendered before, and not edited since, are overwritten. Exit code 0: the folder is as the contract says; 1: it is
+    Only files that were rendered before, and not edited since, are overwritten. Where a secret would be written, nothing is. Exit code 0: the folder is as the contract says; 1: it is
     not, or a file stands in the way; 2: the contract is wrong, or the folder cannot be written.
     """
     from pilotis.adapters import rendered
@@ -48,6 +48,7 @@ def render(
     env = output.options(ctx).env
     envs = (env,) if env else ()
     files = rendering(derive(contract), envs=envs)
+    _require_no_leak(files)
     digests = {path: rendered.digest(file.data) for path, file in files.items()}
     drifts = compare(digests, rendered.look(folder, files, envs))
     if not check:
@@ -56,6 +57,19 @@ def render(
     _show(ctx, folder, files, drifts, checked=check)
     if check and drifts:
         raise typer.Exit(1)
+
+
+def _require_no_leak(files: Mapping[str, File]) -> None:
+    """Raises ContractError where a secret would be written."""
+    from pilotis.render.leaks import leaks
+
+    if found := leaks(files.values()):
+        named = "\n".join(f"  {leak}" for leak in found[:10])
+        more = f"\n  and {len(found) - 10} more" if len(found) > 10 else ""
+        raise ContractError(
+            f"Secrets would be written into files that are committed:\n{named}{more}\nNothing was written.",
+            remedy="Take them out of the contract, and replace them where they are in use: secrets are kept where [envs.NAME.secrets] says.",
+        )
 
 
 def _refuse(standing: Sequence[Drift], folder: Path, *, force: bool) -> None:
