@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
@@ -75,6 +76,11 @@ def roles(site: Site) -> tuple[Role, ...]:
     return (api, *workers, *alone)
 
 
+def bucket(site: Site) -> str:
+    """The bucket of the original files. All accounts of the cloud share one space of names, hence the mark of the domain."""
+    return f"{site.name}-blobs-{hashlib.sha256(site.infra.domain.encode()).hexdigest()[:8]}"
+
+
 def settings(site: Site) -> dict[str, str]:
     """The environment variables of every process that are no secrets."""
     return {
@@ -96,3 +102,10 @@ def secrets(env: Env) -> tuple[str, ...]:
     models = [env.llm, env.compact, env.fallback, env.embedder, env.reranker if env.rerank else None]
     keys = {model.key_env for model in models if model and model.model != EXTRACTIVE and model.key_env}
     return (*SERVERS, *sorted(keys))
+
+
+def named(site: Site, what: str) -> str:
+    """What belongs to a role, and what stands beside it, on the cluster: all in the namespace `site.name`. A role's workload and its
+    service account have the same name.
+    """
+    return f"{site.name}-{what}"
