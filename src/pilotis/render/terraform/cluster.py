@@ -40,7 +40,7 @@ def identity(site: Site, sources: Sequence[Origin]) -> Iterator[Block]:
                 "Effect": "Allow",
                 "Principal": {"Service": "pods.eks.amazonaws.com"},
                 "Action": ["sts:AssumeRole", "sts:TagSession"],
-                "Condition": {"StringEquals": {"aws:SourceAccount": Ref("var.account_id")}},
+                "Condition": {"StringEquals": {"aws:RequestTag/eks-cluster-name": site.name}},
             }
         ],
     }
@@ -53,12 +53,17 @@ def identity(site: Site, sources: Sequence[Origin]) -> Iterator[Block]:
         {"for_each": Call("toset", accounts), **_association(site.name, Ref("each.value"), "service")},
     )
     if site.secrets.provider == "aws":
-        yield from _role(site, "secrets", [_reading(site), _deciphering()], "External Secrets reads this env's secrets and no others.")
+        yield from _role(
+            site, "secrets", [_reading(site), _deciphering()], "External Secrets reads this env's secrets and no others."
+        )
         yield _single("secrets", "external-secrets", "external-secrets")
     yield from _role(site, "autoscaler", _autoscaling(site), "The cluster autoscaler adds nodes when pods find no room.")
     yield _single("autoscaler", "kube-system", "cluster-autoscaler")
     yield resource(
-        "aws_iam_role", "disks", {"name": named(site, "disks"), "assume_role_policy": Ref("local.trusts_pods")}, comment="Makes volumes."
+        "aws_iam_role",
+        "disks",
+        {"name": named(site, "disks"), "assume_role_policy": Ref("local.trusts_pods")},
+        comment="Makes volumes.",
     )
     managed = "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"
     yield resource("aws_iam_role_policy_attachment", "disks", {"role": Ref("aws_iam_role.disks.name"), "policy_arn": managed})
@@ -86,7 +91,8 @@ def _cluster(site: Site) -> dict[str, Any]:
         "subnet_ids": Ref("module.vpc.private_subnets"),
         "endpoint_private_access": True,
         "endpoint_public_access": Why(
-            Ref("length(var.cluster_public_cidrs) > 0"), "Reached from within the network alone, unless addresses outside are named."
+            Ref("length(var.cluster_public_cidrs) > 0"),
+            "Reached from within the network alone, unless addresses outside are named.",
         ),
         "endpoint_public_access_cidrs": Ref("length(var.cluster_public_cidrs) > 0 ? var.cluster_public_cidrs : null"),
         "authentication_mode": "API",
@@ -107,7 +113,8 @@ def _cluster(site: Site) -> dict[str, Any]:
             "vpc-cni": {
                 "before_compute": True,
                 "configuration_values": Why(
-                    Call("jsonencode", {"enableNetworkPolicy": "true"}), "Without it a NetworkPolicy is accepted and does nothing."
+                    Call("jsonencode", {"enableNetworkPolicy": "true"}),
+                    "Without it a NetworkPolicy is accepted and does nothing.",
                 ),
             },
             "aws-ebs-csi-driver": {
@@ -126,7 +133,9 @@ def _node_group(site: Site) -> dict[str, Any]:
     return {
         "ami_type": "AL2023_x86_64_STANDARD",
         "instance_types": [found.kind],
-        "min_size": Why(found.least, f"{site.size.rps} requests a second; the most is for all that may grow, during a release."),
+        "min_size": Why(
+            found.least, f"{site.size.rps} requests a second; the most is for all that may grow, during a release."
+        ),
         "desired_size": found.least,
         "max_size": found.most,
         "metadata_options": Why(
@@ -169,8 +178,8 @@ def _service(site: Site, sources: Sequence[Origin]) -> list[dict[str, Any]]:
         bucket, _, path = place.removeprefix("s3://").partition("/")
         found += _bucket("Snapshots", bucket, path, _WRITING)
     for number, origin in enumerate(sources):
-        if bucket := getattr(origin, "bucket", None):
-            found += _bucket(f"Source{number}", bucket, origin.prefix or "", ("s3:GetObject", "s3:GetObjectVersion"))
+        if origin.bucket and origin.endpoint_url is None:
+            found += _bucket(f"Source{number}", origin.bucket, origin.prefix, ("s3:GetObject", "s3:GetObjectVersion"))
     return [*found, _reading(site)] if site.secrets.provider == "aws" else found
 
 
@@ -198,16 +207,20 @@ def _deciphering() -> dict[str, Any]:
 
 
 def _autoscaling(site: Site) -> list[dict[str, Any]]:
-    """Seeing has no resource to be bounded by; changing is bounded by the tag that EKS gives to what belongs to the cluster."""
+    """Most of what it looks at has no resource to be bounded by; what it changes has the tag that EKS gives to the cluster's own."""
     seeing = [
         *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances"),
         *("autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeScalingActivities", "autoscaling:DescribeTags"),
         *("ec2:DescribeImages", "ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions"),
-        *("ec2:GetInstanceTypesFromInstanceRequirements", "eks:DescribeNodegroup"),
+        "ec2:GetInstanceTypesFromInstanceRequirements",
     ]
     changing = ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"]
     owned = {"StringEquals": {f"aws:ResourceTag/k8s.io/cluster-autoscaler/{site.name}": "owned"}}
+    at = (f"{site.infra.region}:", Ref("var.account_id"))
+    groups = Text("arn:aws:eks:", *at, f":nodegroup/{site.name}/*")
+    scaled = Text("arn:aws:autoscaling:", *at, ":autoScalingGroup:*:autoScalingGroupName/*")
     return [
         {"Sid": "See", "Effect": "Allow", "Action": seeing, "Resource": "*"},
-        {"Sid": "Change", "Effect": "Allow", "Action": changing, "Resource": "*", "Condition": owned},
+        {"Sid": "SeeNodes", "Effect": "Allow", "Action": ["eks:DescribeNodegroup"], "Resource": [groups]},
+        {"Sid": "Change", "Effect": "Allow", "Action": changing, "Resource": [scaled], "Condition": owned},
     ]

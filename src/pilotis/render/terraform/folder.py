@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pilotis.derive.workload import SERVERS
 from pilotis.render.files import File, Scene
 from pilotis.render.terraform import cluster, network, root, search, secrets, stores
 from pilotis.render.terraform.hcl import Block, document
+from pilotis.render.terraform.modules import TERRAFORM
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from pilotis.derive.site import Site
 
 
@@ -49,18 +53,25 @@ def _readme(scene: Scene, site: Site) -> str:
         contract=scene.plan.contract,
         site=site,
         state_key=root.state_key(scene.plan.contract, site),
-        terraform=root.TERRAFORM,
+        terraform=TERRAFORM,
         prefix=secrets.prefix(site),
-        servers=secrets.SERVERS,
+        servers=SERVERS,
         by_hand=secrets.by_hand(site),
         judge=secrets.JUDGE,
+        recovery_days=secrets.RECOVERY_DAYS,
+        most_days=secrets.MOST_DAYS,
     )
 
 
 @cache
-def _template() -> Any:
+def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("pilotis.render.terraform", ".")
-    found = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    found = Environment(  # noqa: S701 (Markdown)
+        loader=PackageLoader("pilotis.render.terraform", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     return found.get_template("readme.md.j2")

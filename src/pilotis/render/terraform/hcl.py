@@ -15,7 +15,7 @@ from typing import Any
 
 Value = Any
 WIDTH = 110
-"""Of a line beyond which a list takes a line for each of its elements."""
+"""Of a line beyond which a list takes a line for each of its elements, and a comment goes on in the next."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _INDENT = "  "
 _EOT = "EOT"
@@ -77,11 +77,14 @@ class Nested:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of a file: `Block("resource", ("aws_kms_key", "this"), {...})`; comments stand above it, notes at the head of its body."""
+    """A block of a file: `Block("resource", ("aws_kms_key", "this"), {...})`; the comment stands above it, notes at the head of its body.
+
+    A body of several mappings has them one after the other, apart.
+    """
 
     kind: str
     labels: tuple[str, ...]
-    body: Mapping[str, Value]
+    body: Mapping[str, Value] | Sequence[Mapping[str, Value]]
     comment: str = ""
     notes: tuple[str, ...] = ()
 
@@ -100,7 +103,8 @@ def _block(block: Block) -> str:
     lines = _comment(block.comment)
     head = " ".join([block.kind, *(_quoted(label) for label in block.labels)])
     notes = [f"#{note}" if note.startswith("checkov:") else f"# {note}" for note in block.notes]
-    body = [*notes, *([""] if notes and block.body else []), *_body(block.body)]
+    parts = [block.body] if isinstance(block.body, Mapping) else block.body
+    body = _apart([group for group in (notes, *(_body(part) for part in parts)) if group])
     if not body:
         return "\n".join([*lines, f"{head} {{}}", ""])
     return "\n".join([*lines, f"{head} {{", *_indented(body), "}", ""])
@@ -148,11 +152,13 @@ def _apart(groups: Sequence[list[str]]) -> list[str]:
 
 def _lines(value: Value) -> list[str]:
     """The lines of an expression, without the indent of where it stands."""
+    if isinstance(value, (Call, For, Mapping, list, tuple, str)):
+        return _spread(value)
+    return [_scalar(value)]
+
+
+def _spread(value: Call | For | Mapping[Any, Value] | Sequence[Value]) -> list[str]:
     match value:
-        case Ref():
-            return [value.expression]
-        case Text():
-            return [_template(value)]
         case Call():
             inner = _closed(value.argument)
             lines = [f"{value.function}({inner[0]}", *inner[1:]]
@@ -164,10 +170,8 @@ def _lines(value: Value) -> list[str]:
             return _string(value)
         case Mapping():
             return _mapping(value)
-        case list() | tuple():
-            return _list(value)
         case _:
-            return [_scalar(value)]
+            return _list(value)
 
 
 def _closed(value: Value) -> list[str]:
@@ -177,6 +181,10 @@ def _closed(value: Value) -> list[str]:
 
 def _scalar(value: Value) -> str:
     match value:
+        case Ref():
+            return value.expression
+        case Text():
+            return _template(value)
         case None:
             return "null"
         case bool():

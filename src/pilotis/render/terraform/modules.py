@@ -31,13 +31,15 @@ MODULES: Mapping[str, Module] = MappingProxyType(
         "opensearch": Module("terraform-aws-modules/opensearch/aws", "2.10.0"),
     }
 )
-BY_COMMIT = "checkov:skip=CKV_TF_1:A module of the registry is pinned by its exact version; only one from git can be by its commit."
+BY_COMMIT = (
+    "checkov:skip=CKV_TF_1:A module of the registry is pinned by its exact version; only one from git can be by its commit."
+)
 
 
-def call(module: str, name: str, arguments: Mapping[str, Value], *, comment: str = "") -> Block:
-    """The module of that name in MODULES, called `name` here."""
+def call(module: str, name: str, *arguments: Mapping[str, Value], comment: str = "") -> Block:
+    """The module of that name in MODULES, called `name` here. Several mappings of arguments stand apart."""
     found = MODULES[module]
-    body = {"source": found.source, "version": found.version, **arguments}
+    body = ({"source": found.source, "version": found.version}, *arguments)
     return Block("module", (name,), body, comment=comment, notes=(BY_COMMIT,))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pilotis.render.terraform import sizes
 from pilotis.render.terraform.hcl import Block, Nested, Ref, Text, Why
 from pilotis.render.terraform.modules import call, resource
+from pilotis.render.terraform.secrets import RECOVERY_DAYS
 
 if TYPE_CHECKING:
     from pilotis.derive.site import Site
@@ -26,6 +27,7 @@ def network(site: Site) -> Iterator[Block]:
         ("aws_availability_zones", "here"),
         {"state": "available", "filter": Nested({"name": "opt-in-status", "values": ["opt-in-not-required"]})},
         comment="Zones of the region itself: local zones have no databases.",
+        notes=("checkov:skip=CKV_AWS_394:Only the first of them are taken, and AWS names a new zone after those there are.",),
     )
     yield call("vpc", "vpc", _vpc(site, count), comment=f"Of {site.env.name} alone: no peering, no route to another env.")
     yield resource(
@@ -59,7 +61,7 @@ def key(site: Site) -> Iterator[Block]:
         "description": f"All that {site.name} stores.",
         "aliases": [site.name],
         "enable_key_rotation": True,
-        "deletion_window_in_days": 30,
+        "deletion_window_in_days": RECOVERY_DAYS,
         "key_statements": [logs],
     }
     yield call("kms", "key", body, comment="One key for the env: who may not use it reads nothing of what the env stores.")
@@ -67,7 +69,7 @@ def key(site: Site) -> Iterator[Block]:
 
 def subnets(cidr: str, count: int) -> dict[str, list[str]]:
     """Of each kind one for every zone: pods from the start of the env's network on, all others from its second half on."""
-    whole = ipaddress.ip_network(cidr)
+    whole = ipaddress.IPv4Network(cidr)
     pods = [str(net) for net in whole.subnets(new_prefix=_POD_NET)]
     small = [str(net) for net in list(whole.subnets(prefixlen_diff=1))[1].subnets(new_prefix=_SMALL_NET)]
     kinds = ("public", "database", "elasticache")
@@ -77,7 +79,11 @@ def subnets(cidr: str, count: int) -> dict[str, list[str]]:
 
 def _vpc(site: Site, count: int) -> dict[str, object]:
     nets = subnets(site.cidr, count)
-    nat = "A NAT gateway in each zone: one zone that fails takes no other with it." if site.is_prod else "One for all zones is enough here."
+    nat = (
+        "A NAT gateway in each zone: one zone that fails takes no other with it."
+        if site.is_prod
+        else "One for all zones is enough here."
+    )
     return {
         "name": site.name,
         "cidr": site.cidr,

@@ -60,14 +60,20 @@ def variables(site: Site) -> Iterator[Block]:
         check=("length(var.cluster_admins) > 0", "Without an administrator nobody can enter the cluster."),
     )
     yield _variable(
-        "deployers", "list(string)", f"ARNs of the roles that release: all rights, in the namespace {site.name} alone.", default=[]
+        "deployers",
+        "list(string)",
+        f"ARNs of the roles that release: all rights, in the namespace {site.name} alone.",
+        default=[],
     )
     yield _variable(
         "cluster_public_cidrs",
         "list(string)",
         "Networks outside from which the cluster's API is reached; from within alone when empty.",
         default=[],
-        check=('!contains(var.cluster_public_cidrs, "0.0.0.0/0")', "The whole world is no list of networks: name those that need it."),
+        check=(
+            '!contains(var.cluster_public_cidrs, "0.0.0.0/0")',
+            "The whole world is no list of networks: name those that need it.",
+        ),
     )
     yield _variable(
         "passwords_version",
@@ -105,7 +111,10 @@ def outputs(site: Site) -> Iterator[Block]:
         ),
     }
     if site.is_prod:
-        told["database_replica_host"] = ("A copy of Postgres that questions may use.", Ref("module.replica.db_instance_address"))
+        told["database_replica_host"] = (
+            "A copy of Postgres that questions may use.",
+            Ref("module.replica.db_instance_address"),
+        )
     if site.infra.vector == "opensearch":
         told["index_endpoint"] = ("OpenSearch.", Ref("module.index.domain_endpoint"))
     for name, (description, value) in told.items():
@@ -117,4 +126,3 @@ def _variable(name: str, kind: str, description: str, *, check: tuple[str, str] 
     if check:
         body["validation"] = Nested({"condition": Ref(check[0]), "error_message": check[1]})
     return Block("variable", (name,), body)
-

@@ -26,7 +26,12 @@ _SERVICE = Ref("aws_iam_role.service.arn")
 
 def search(site: Site) -> Iterator[Block]:
     if site.infra.vector == "opensearch":
-        yield call("opensearch", "index", _domain(site), comment="Each shard is there twice, in two zones. AWS takes a snapshot of it every hour.")
+        yield call(
+            "opensearch",
+            "index",
+            _domain(site),
+            comment="Each shard is there twice, in two zones. AWS takes a snapshot of it every hour.",
+        )
 
 
 def domain(site: Site) -> str:
@@ -44,7 +49,7 @@ def nodes(site: Site) -> int:
 
 def _domain(site: Site) -> dict[str, Any]:
     across = sizes.zones(site) if site.is_prod else LEAST_NODES
-    masters = {"dedicated_master_enabled": site.is_prod}
+    masters: dict[str, Any] = {"dedicated_master_enabled": site.is_prod}
     if site.is_prod:
         masters |= {"dedicated_master_count": MASTERS, "dedicated_master_type": MASTER}
     return {

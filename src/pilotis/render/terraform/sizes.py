@@ -23,7 +23,11 @@ CACHE: Mapping[CacheSize, str] = MappingProxyType(
     {"S": "cache.t4g.small", "M": "cache.m6g.large", "L": "cache.r6g.xlarge"}  # 1.4, 6.4 and 26 GiB
 )
 BROKER: Mapping[CacheSize, str] = MappingProxyType(
-    {"S": "cache.t4g.micro", "M": "cache.t4g.small", "L": "cache.t4g.medium"}  # 0.5, 1.4 and 3.1 GiB: a nudge is a few hundred bytes
+    {
+        "S": "cache.t4g.micro",
+        "M": "cache.t4g.small",
+        "L": "cache.t4g.medium",
+    }  # 0.5, 1.4 and 3.1 GiB: a nudge is a few hundred bytes
 )
 INDEX: Mapping[CacheSize, str] = MappingProxyType({"S": "t3.medium.search", "M": "r6g.large.search", "L": "r6g.xlarge.search"})
 INDEX_GIB: Mapping[CacheSize, int] = MappingProxyType({"S": 50, "M": 100, "L": 300})
@@ -53,7 +57,7 @@ _TAKEN_VCPU, _TAKEN_MIB = Decimal("0.3"), 1536
 """Of each node by the kubelet and by what runs on every node."""
 _BESIDE_VCPU, _BESIDE_MIB = Decimal("1.5"), 4096
 """Of the cluster by what stands beside the service: gateway, scaler, rollouts, secrets, measurements, names."""
-_SPARE = Decimal("1.2")
+_SPARE = Decimal("1.1")
 """Pods do not fill nodes to the last."""
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pilotis.derive.workload import bucket, named
 from pilotis.render.terraform import sizes
-from pilotis.render.terraform.hcl import Block, Nested, Ref, Why
+from pilotis.render.terraform.hcl import Block, Call, Nested, Ref, Why
 from pilotis.render.terraform.modules import call, resource
 from pilotis.render.terraform.network import LOGS_DAYS
 from pilotis.render.terraform.secrets import DATABASE, POSTGRES_PORT, REDIS_PORT, REDIS_USER, USER, password
@@ -25,14 +25,15 @@ OLD_VERSIONS_DAYS = 30
 """How long a deleted original can be had back."""
 LONGEST_MONTH_DAYS = 31
 SLOW_MS = 1000
-_GROWN = "Grows by itself."
 
 
 def database(site: Site) -> Iterator[Block]:
     yield from _door(site)
-    yield call("rds", "database", _database(site), comment=f"Postgres, with the index in it (pgvector).\n{_copies(site)}")
+    yield call("rds", "database", *_database(site), comment=f"Postgres, with the index in it (pgvector).\n{_copies(site)}")
     if site.is_prod:
-        yield call("rds", "replica", _replica(site), comment="Questions may be answered from it; it is a fraction of a second behind.")
+        yield call(
+            "rds", "replica", *_replica(site), comment="Questions may be answered from it; it is a fraction of a second behind."
+        )
 
 
 def caches(site: Site) -> Iterator[Block]:
@@ -47,7 +48,11 @@ def caches(site: Site) -> Iterator[Block]:
             "passwords_wo_version": Ref("var.passwords_version"),
         }
         yield resource("aws_elasticache_user", name, user)
-        group = {"user_group_id": named(site, name), "engine": "redis", "user_ids": [Ref(f"aws_elasticache_user.{name}.user_id")]}
+        group = {
+            "user_group_id": named(site, name),
+            "engine": "redis",
+            "user_ids": [Ref(f"aws_elasticache_user.{name}.user_id")],
+        }
         yield resource("aws_elasticache_user_group", name, group)
     yield call(
         "redis",
@@ -66,7 +71,11 @@ def caches(site: Site) -> Iterator[Block]:
 
 
 def blobs(site: Site) -> Iterator[Block]:
-    used = "" if site.infra.blobs == "s3" else '\nUnused until the contract says `infra.blobs = "s3"`: now it keeps them in a folder.'
+    used = (
+        ""
+        if site.infra.blobs == "s3"
+        else '\nUnused until the contract says `infra.blobs = "s3"`: now it keeps them in a folder.'
+    )
     cipher = {"sse_algorithm": "aws:kms", "kms_master_key_id": Ref("module.key.key_arn")}
     body = {
         "bucket": bucket(site),
@@ -123,7 +132,8 @@ def snapshots(site: Site) -> Iterator[Block]:
     monthly = [rule("monthly", "1", kept.keep_months * LONGEST_MONTH_DAYS)] if kept.keep_months else []
     plan = {"name": site.name, "rule": [rule("daily", "*", max(1, kept.keep_days)), *monthly]}
     yield resource("aws_backup_plan", "snapshots", plan)
-    trusted = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"backup.amazonaws.com"},"Action":"sts:AssumeRole"}]}'
+    backup = {"Effect": "Allow", "Principal": {"Service": "backup.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trusted = Call("jsonencode", {"Version": "2012-10-17", "Statement": [backup]})
     yield resource("aws_iam_role", "snapshots", {"name": named(site, "snapshots"), "assume_role_policy": trusted})
     for name, policy in (("taken", "Backup"), ("restored", "Restores")):
         arn = f"arn:aws:iam::aws:policy/service-role/AWSBackupServiceRolePolicyFor{policy}"
@@ -143,7 +153,9 @@ def window(site: Site, after_h: int, *, day: str = "") -> str:
 
     Of winter time; in summer an hour less lies between.
     """
-    local = datetime(2026, 1, 4, site.env.snapshot.hour if site.env.snapshot else USUAL_HOUR, tzinfo=ZoneInfo(site.env.timezone))
+    local = datetime(
+        2026, 1, 4, site.env.snapshot.hour if site.env.snapshot else USUAL_HOUR, tzinfo=ZoneInfo(site.env.timezone)
+    )
     hour = (local.astimezone(UTC).hour + after_h) % 24
     if not day:
         return f"{hour:02}:00-{(hour + 1) % 24:02}:00"
@@ -161,7 +173,11 @@ def _door(site: Site) -> Iterator[Block]:
     yield resource(
         "aws_security_group",
         "database",
-        {"name": named(site, "database"), "description": "Postgres, from the cluster alone", "vpc_id": Ref("module.vpc.vpc_id")},
+        {
+            "name": named(site, "database"),
+            "description": "Postgres, from the cluster alone",
+            "vpc_id": Ref("module.vpc.vpc_id"),
+        },
         notes=("checkov:skip=CKV2_AWS_5:It is attached by the module of the database, which checkov does not enter.",),
     )
     yield resource(
@@ -178,30 +194,45 @@ def _door(site: Site) -> Iterator[Block]:
     )
 
 
-def _postgres(site: Site) -> dict[str, Any]:
-    """What the database and its replica have in common."""
-    gib = sizes.DATABASE_GIB[site.size.cache]
+def _engine() -> dict[str, Any]:
+    """What the database and its replica have in common, as all below."""
     return {
         "engine": "postgres",
         "engine_version": POSTGRES,
         "family": f"postgres{POSTGRES}",
         "major_engine_version": POSTGRES,
         "create_db_option_group": False,
-        "instance_class": Why(
-            sizes.database(site), f"It takes {sizes.connections(site)} connections: those of all processes that may run at once."
-        ),
-        "allocated_storage": gib,
-        "max_allocated_storage": Why(gib * sizes.GROWTH, _GROWN),
-        "storage_type": "gp3",
-        "storage_encrypted": True,
-        "kms_key_id": Ref("module.key.key_arn"),
-        "port": str(POSTGRES_PORT),
-        "vpc_security_group_ids": [Ref("aws_security_group.database.id")],
-        "publicly_accessible": False,
         "parameters": [
             {"name": "rds.force_ssl", "value": "1"},
             {"name": "log_min_duration_statement", "value": str(SLOW_MS)},
         ],
+    }
+
+
+def _size(site: Site) -> dict[str, Any]:
+    gib = sizes.DATABASE_GIB[site.size.cache]
+    return {
+        "instance_class": Why(
+            sizes.database(site),
+            f"It takes {sizes.connections(site)} connections: those of all processes that may run at once.",
+        ),
+        "allocated_storage": gib,
+        "max_allocated_storage": gib * sizes.GROWTH,
+        "storage_type": "gp3",
+        "storage_encrypted": True,
+    }
+
+
+def _reached() -> dict[str, Any]:
+    return {
+        "port": str(POSTGRES_PORT),
+        "vpc_security_group_ids": [Ref("aws_security_group.database.id")],
+        "publicly_accessible": False,
+    }
+
+
+def _watched(site: Site, role: str) -> dict[str, Any]:
+    return {
         "enabled_cloudwatch_logs_exports": ["postgresql", "upgrade"],
         "create_cloudwatch_log_group": True,
         "cloudwatch_log_group_kms_key_id": Ref("module.key.key_arn"),
@@ -211,46 +242,55 @@ def _postgres(site: Site) -> dict[str, Any]:
         "performance_insights_retention_period": 7,
         "monitoring_interval": 60,
         "create_monitoring_role": True,
-        "auto_minor_version_upgrade": True,
-        "maintenance_window": window(site, 7, day="Sun"),
-        "deletion_protection": site.is_prod,
+        "monitoring_role_name": named(site, f"{role}-monitoring"),
     }
 
 
-def _database(site: Site) -> dict[str, Any]:
-    kept = "Taken daily, and every moment in between can be restored."
-    return {
+def _database(site: Site) -> tuple[dict[str, Any], ...]:
+    user = {
         "identifier": site.name,
         "db_name": DATABASE,
         "username": USER,
-        "manage_master_user_password": Why(
-            False, "AWS lets no replica be made of a database whose password it manages. This one is in Secrets Manager all the same."
-        ),
         "password_wo": password("database"),
         "password_wo_version": Ref("var.passwords_version"),
-        **_postgres(site),
+        "manage_master_user_password": Why(
+            False, "AWS makes no replica of a database whose password it manages; this one is in Secrets Manager all the same."
+        ),
+    }
+    kept = {
         "multi_az": site.is_prod,
-        "db_subnet_group_name": Ref("module.vpc.database_subnet_group_name"),
-        "backup_retention_period": Why(BACKUP_DAYS_PROD if site.is_prod else BACKUP_DAYS, kept),
+        "deletion_protection": site.is_prod,
+        "backup_retention_period": Why(
+            BACKUP_DAYS_PROD if site.is_prod else BACKUP_DAYS, "Taken daily, and every moment in between can be restored."
+        ),
         "backup_window": window(site, 4),
+        "maintenance_window": window(site, 7, day="Sun"),
+        "auto_minor_version_upgrade": True,
         "copy_tags_to_snapshot": True,
         "skip_final_snapshot": False,
         "final_snapshot_identifier_prefix": "final",
-        "monitoring_role_name": named(site, "database-monitoring"),
     }
+    encrypted = {"kms_key_id": Ref("module.key.key_arn")}
+    placed = {"db_subnet_group_name": Ref("module.vpc.database_subnet_group_name")}
+    return (user, _engine(), {**_size(site), **encrypted}, {**placed, **_reached()}, kept, _watched(site, "database"))
 
 
-def _replica(site: Site) -> dict[str, Any]:
-    return {
+def _replica(site: Site) -> tuple[dict[str, Any], ...]:
+    """In the same region it takes the key and the subnets of what it copies, and may name none."""
+    copied = {
         "identifier": named(site, "replica"),
         "replicate_source_db": Ref("module.database.db_instance_identifier"),
         "manage_master_user_password": False,
-        **_postgres(site),
-        "multi_az": False,
-        "backup_retention_period": 0,
-        "skip_final_snapshot": True,
-        "monitoring_role_name": named(site, "replica-monitoring"),
     }
+    kept = {
+        "multi_az": False,
+        "deletion_protection": True,
+        "backup_retention_period": 0,
+        "maintenance_window": window(site, 10, day="Sun"),
+        "auto_minor_version_upgrade": True,
+        "skip_final_snapshot": True,
+    }
+    return (copied, _engine(), _size(site), _reached(), kept, _watched(site, "replica"))
 
 
 def _redis(site: Site, name: str, kind: str, policy: str) -> dict[str, Any]:
