@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def files(scene: Scene) -> Iterator[File]:
     for name, site in scene.sites.items():
-        for path, blocks in _parts(scene, site).items():
+        for path, blocks in parts(scene, site).items():
             if found := list(blocks):
                 yield File(path=f"terraform/{name}/{path}", content=document(found, banner=scene.banner()), env=name)
         yield File(path=f"terraform/{name}/README.md", content=_readme(scene, site), env=name)
 
 
-def _parts(scene: Scene, site: Site) -> dict[str, Iterable[Block]]:
+def parts(scene: Scene, site: Site) -> dict[str, Iterable[Block]]:
     contract = scene.plan.contract
     return {
         "versions.tf": root.versions(),

@@ -113,7 +113,7 @@ def _block(block: Block) -> str:
 def _body(body: Mapping[str, Value]) -> list[str]:
     """Arguments first come first; what takes several lines, or has a reason, stands apart."""
     groups: list[list[str]] = []
-    run: list[tuple[str, str]] = []
+    run: list[tuple[str, list[str]]] = []
 
     def close() -> None:
         if run:
@@ -130,7 +130,7 @@ def _body(body: Mapping[str, Value]) -> list[str]:
             close()
             groups.append([*_comment(reason), *(nested or [f"{name} = {lines[0]}", *lines[1:]])])
         else:
-            run.append((name, lines[0]))
+            run.append((name, lines))
     close()
     return _apart(groups)
 
@@ -198,22 +198,25 @@ def _scalar(value: Value) -> str:
 
 
 def _mapping(value: Mapping[Any, Value]) -> list[str]:
-    """Over several lines always. Runs of entries of one line have their signs of equality under each other."""
+    """Over several lines always. Runs of entries have their signs of equality under each other; brackets and comments end a run, a
+    heredoc does not.
+    """
     if not value:
         return ["{}"]
     lines: list[str] = []
-    run: list[tuple[str, str]] = []
+    run: list[tuple[str, list[str]]] = []
     for key, found in value.items():
         reason, inner = (found.reason, found.value) if isinstance(found, Why) else ("", found)
         written = _lines(inner)
-        if reason or len(written) > 1:
+        opens = len(written) > 1 and not isinstance(inner, str)
+        if reason or opens:
             lines += _aligned(run)
             run.clear()
             lines += _comment(reason)
-        if len(written) > 1:
+        if opens:
             lines += [f"{_key(key)} = {written[0]}", *written[1:]]
         else:
-            run.append((_key(key), written[0]))
+            run.append((_key(key), written))
     return ["{", *_indented([*lines, *_aligned(run)]), "}"]
 
 
@@ -267,9 +270,9 @@ def _uninterpolated(value: str) -> str:
     return value.replace("${", "$${").replace("%{", "%%{")
 
 
-def _aligned(run: Sequence[tuple[str, str]]) -> list[str]:
+def _aligned(run: Sequence[tuple[str, list[str]]]) -> list[str]:
     width = max((len(name) for name, _ in run), default=0)
-    return [f"{name:<{width}} = {value}" for name, value in run]
+    return [line for name, lines in run for line in (f"{name:<{width}} = {lines[0]}", *lines[1:])]
 
 
 def _indented(lines: Sequence[str]) -> Iterator[str]:

@@ -47,7 +47,8 @@ _DATABASE: tuple[tuple[str, int], ...] = (
 """Classes with their GiB. Vectors are searched in memory, hence those with much of it."""
 _LEAST: Mapping[CacheSize, str] = MappingProxyType({"S": "db.t4g.medium", "M": "db.r6g.large", "L": "db.r6g.xlarge"})
 _BYTES_A_CONNECTION = 9_531_392
-"""RDS sets max_connections to the memory divided by this, and to 5000 at most."""
+MOST_CONNECTIONS = 5000
+"""RDS sets max_connections to the memory divided by the one, and to the other at most."""
 
 _NODES: tuple[tuple[str, int, int], ...] = (("m6i.large", 2, 8), ("m6i.xlarge", 4, 16), ("m6i.2xlarge", 8, 32))
 """Machines of the cluster, their vCPU and GiB. Not Graviton: the image is built for x86."""
@@ -83,7 +84,9 @@ def database(site: Site) -> str:
     """The class of the env's row, or the first above it that takes all connections; the last where none does."""
     least = next(gib for name, gib in _DATABASE if name == _LEAST[site.size.cache])
     wanted = connections(site)
-    enough = (name for name, gib in _DATABASE if gib >= least and (gib << 30) // _BYTES_A_CONNECTION >= wanted)
+    enough = (
+        name for name, gib in _DATABASE if gib >= least and min(MOST_CONNECTIONS, (gib << 30) // _BYTES_A_CONNECTION) >= wanted
+    )
     return next(enough, _DATABASE[-1][0])
 
 

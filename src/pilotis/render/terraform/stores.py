@@ -212,15 +212,19 @@ def _engine() -> dict[str, Any]:
 def _size(site: Site) -> dict[str, Any]:
     gib = sizes.DATABASE_GIB[site.size.cache]
     return {
-        "instance_class": Why(
-            sizes.database(site),
-            f"It takes {sizes.connections(site)} connections: those of all processes that may run at once.",
-        ),
+        "instance_class": Why(sizes.database(site), _connections(site)),
         "allocated_storage": gib,
         "max_allocated_storage": gib * sizes.GROWTH,
         "storage_type": "gp3",
         "storage_encrypted": True,
     }
+
+
+def _connections(site: Site) -> str:
+    wanted = sizes.connections(site)
+    if wanted > sizes.MOST_CONNECTIONS:
+        return f"All processes that may run at once want {wanted} connections; RDS gives {sizes.MOST_CONNECTIONS}: lower perf.pool_max."
+    return f"It takes {wanted} connections: those of all processes that may run at once."
 
 
 def _reached() -> dict[str, Any]:
