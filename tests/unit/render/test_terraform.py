@@ -306,7 +306,8 @@ def test_rights_name_what_they_are_for() -> None:
     assert '"arn:aws:s3:::backups/pilotis*"' in text
     assert '"arn:aws:s3:::corp-docs/public/*"' in text
     assert "inner-docs" not in text, "that bucket is not in AWS"
-    assert ":secret:knowledge/prod/*" in text
+    assert text.count("[for kept in aws_secretsmanager_secret.server : kept.arn]") == 2
+    assert "aws_secretsmanager_secret.password" not in text
     assert text.count('Resource = "*"') == 1, "only what has no resource: describing"
     assert "arn:aws:s3:::*" not in text
 

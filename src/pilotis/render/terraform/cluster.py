@@ -10,7 +10,6 @@ from pilotis.render.terraform import sizes
 from pilotis.render.terraform.hcl import Block, Call, For, Ref, Text, Why
 from pilotis.render.terraform.modules import call, resource
 from pilotis.render.terraform.network import LOGS_DAYS
-from pilotis.render.terraform.secrets import prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +53,7 @@ def identity(site: Site, sources: Sequence[Origin]) -> Iterator[Block]:
     )
     if site.secrets.provider == "aws":
         yield from _role(
-            site, "secrets", [_reading(site), _deciphering()], "External Secrets reads this env's secrets and no others."
+            site, "secrets", [_reading(), _deciphering()], "External Secrets reads this env's secrets and no others."
         )
         yield _single("secrets", "external-secrets", "external-secrets")
     yield from _role(site, "autoscaler", _autoscaling(site), "The cluster autoscaler adds nodes when pods find no room.")
@@ -180,7 +179,7 @@ def _service(site: Site, sources: Sequence[Origin]) -> list[dict[str, Any]]:
     for number, origin in enumerate(sources):
         if origin.bucket and origin.endpoint_url is None:
             found += _bucket(f"Source{number}", origin.bucket, origin.prefix, ("s3:GetObject", "s3:GetObjectVersion"))
-    return [*found, _reading(site)] if site.secrets.provider == "aws" else found
+    return [*found, _reading()] if site.secrets.provider == "aws" else found
 
 
 def _bucket(sid: str, bucket: str, path: str, actions: Sequence[str]) -> list[dict[str, Any]]:
@@ -191,10 +190,11 @@ def _bucket(sid: str, bucket: str, path: str, actions: Sequence[str]) -> list[di
     ]
 
 
-def _reading(site: Site) -> dict[str, Any]:
-    arn = Text(f"arn:aws:secretsmanager:{site.infra.region}:", Ref("var.account_id"), f":secret:{prefix(site)}/*")
+def _reading() -> dict[str, Any]:
+    """Each by itself: not the passwords that lie beside them."""
+    every = [f"[for kept in aws_secretsmanager_secret.{kind} : kept.arn]" for kind in ("server", "given")]
     actions = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
-    return {"Sid": "Secrets", "Effect": "Allow", "Action": actions, "Resource": [arn]}
+    return {"Sid": "Secrets", "Effect": "Allow", "Action": actions, "Resource": Ref(f"concat({', '.join(every)})")}
 
 
 def _deciphering() -> dict[str, Any]:
