@@ -109,3 +109,10 @@ def secrets(env: Env) -> tuple[str, ...]:
 def kept_as(site: Site, name: str) -> str:
     """What a secret is called where the contract keeps it: a name in AWS, a file, or a path in Vault whose field `value` holds it."""
     return f"{site.secrets.path}/{name}"
+
+
+def named(site: Site, what: str) -> str:
+    """What belongs to a role, and what stands beside it, on the cluster: all in the namespace `site.name`. A role's workload and its
+    service account have the same name.
+    """
+    return f"{site.name}-{what}"

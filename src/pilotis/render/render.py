@@ -12,12 +12,13 @@ from types import MappingProxyType
 from pilotis.derive.plan import Plan
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
+from pilotis.render.terraform import folder as terraform
 
 Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (),
+        "iac": (terraform.files,),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),
