@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
+from pilotis.render import kubernetes
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
 
@@ -17,7 +18,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (),
+        "iac": (kubernetes.files,),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),
