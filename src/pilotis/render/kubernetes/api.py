@@ -36,7 +36,7 @@ def api(at: Place) -> Iterator[Manifest]:
             "revisionHistoryLimit": 5,
             "minReadySeconds": STARTED_S,
             "progressDeadlineSeconds": PROGRESS_S,
-            "progressDeadlineAbort": True,
+            "progressDeadlineAbort": at.contract.deploy.rollback_on == "slo_breach",
             "selector": {"matchLabels": at.selector("api")},
             "strategy": _canary(at) if at.is_canary else _blue_green(at),
             "template": pod(at, role),
@@ -62,7 +62,8 @@ def verdict(at: Place) -> Iterator[Manifest]:
     silence is no health. After the longest hold of the contract the release rests where it is, and a person decides.
     """
     deploy = at.contract.deploy
-    fails = "result == 'FAIL'" if deploy.rollback_on == "slo_breach" else "false"
+    holds = max(1, deploy.max_hold_s // ASK_EVERY_S)
+    fails, errors = ("result == 'FAIL'", MOST_ERRORS) if deploy.rollback_on == "slo_breach" else ("false", holds)
     stable = at.services[0]
     yield {
         "apiVersion": "argoproj.io/v1alpha1",
@@ -81,8 +82,8 @@ def verdict(at: Place) -> Iterator[Manifest]:
                     "interval": f"{ASK_EVERY_S}s",
                     "consecutiveSuccessLimit": 1,
                     "failureLimit": 0,
-                    "inconclusiveLimit": max(1, deploy.max_hold_s // ASK_EVERY_S),
-                    "consecutiveErrorLimit": MOST_ERRORS,
+                    "inconclusiveLimit": holds,
+                    "consecutiveErrorLimit": errors,
                     "successCondition": "result == 'PASS'",
                     "failureCondition": fails,
                     "provider": {

@@ -70,6 +70,10 @@ class Place:
         return self.contract.deploy.strategy == "canary"
 
     @property
+    def is_traced(self) -> bool:
+        return self.site.env.trace_sampling > 0
+
+    @property
     def services(self) -> tuple[str, str]:
         """Of the API: the Service that has the traffic, and the one of the release that is tried."""
         kinds = ("stable", "canary") if self.is_canary else ("active", "preview")

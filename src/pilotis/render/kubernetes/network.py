@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -50,7 +50,7 @@ def network(at: Place) -> Iterator[Manifest]:
     yield _egress(at, "dns", {}, [_dns()])
     yield _egress(at, "servers", _ours(at), [_to_cidr(at.site.cidr, POSTGRES, REDIS)])
     yield _api(at)
-    if "api" in _tracing(at):
+    if at.is_traced:
         yield _egress(at, "traces", at.selector("api"), [_to_space(MONITORING_SPACE, COLLECTOR_PORT)])
     for role in at.roles:
         if found := sorted(reached(at, role.name), key=repr):
@@ -99,10 +99,6 @@ def _model(at: Place, model: Llm | Embedding) -> Reach:
     except ValueError:
         return Reach(port=port)
     return Reach(port=port, cidr=f"{address}/{address.max_prefixlen}")
-
-
-def _tracing(at: Place) -> Sequence[str]:
-    return ("api",) if at.site.env.trace_sampling > 0 else ()
 
 
 def _api(at: Place) -> Manifest:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pilotis.derive.workload import CONTRACT_PATH, DATA_PATH, DRAIN_S, LONGEST_TASK_S, USER_ID, Role, secrets, settings
-from pilotis.render.kubernetes.common import CHECKSUM, COLLECTOR_URL, UNSET_DIGEST, Manifest, Place
+from pilotis.render.kubernetes.common import CHECKSUM, COLLECTOR_URL, UNSET_DIGEST, Manifest, Place, skips
 from pilotis.render.kubernetes.ground import BATCH, ONLINE, cpu
 
 LEAVE_S = 10
@@ -21,13 +21,12 @@ SCRATCH_FILES = 16
 SCRATCH_MIB = 1024
 """Besides: the local model as it is unpacked, and the libraries' own."""
 NO_PROBE = "it listens on no port; one that hangs loses its lease and another goes on, and one that dies is started again"
-SKIPPED = {
+_SKIPPED = {
     "CKV_K8S_11": "without a limit a process uses cores that nobody else wants; requests and priorities share them out",
     "CKV_K8S_15": "the image is named by digest: what is on the node is what was asked for",
-    "CKV_K8S_35": "the service reads its secrets from the environment as it starts, and from nowhere else",
 }
-"""checkov's checks that are left out of every workload, with the reason."""
-UNPROBED = {"CKV_K8S_8": NO_PROBE, "CKV_K8S_9": NO_PROBE}
+_UNPROBED = {"CKV_K8S_8": NO_PROBE, "CKV_K8S_9": NO_PROBE}
+_SECRETS = {"CKV_K8S_35": "the contract has the service read its secrets from the environment"}
 
 
 def pod(at: Place, role: Role) -> Manifest:
@@ -35,6 +34,7 @@ def pod(at: Place, role: Role) -> Manifest:
     is_api = role.port is not None
     container = _container(at, role.name, role.command, vcpu=cpu(role.vcpu), memory_mib=role.memory_mib)
     if is_api:
+        container["env"] += _tracing(at)
         container |= {"ports": [{"name": "http", "containerPort": role.port}], **_probes(), **_leave()}
     spec = _spec(at, role.name, container, priority=ONLINE if is_api else BATCH)
     spec["terminationGracePeriodSeconds"] = grace_s(role)
@@ -52,6 +52,11 @@ def brief(at: Place, name: str, command: Sequence[str], *, vcpu: str, memory_mib
     """The template of a pod that does one thing and ends."""
     container = _container(at, name, command, vcpu=vcpu, memory_mib=memory_mib)
     return _template(at, name, {**_spec(at, name, container, priority=ONLINE), "restartPolicy": "Never"})
+
+
+def skipped(at: Place, *, is_probed: bool) -> dict[str, str]:
+    """Checkov's checks that are left out of a workload, as annotations with their reasons."""
+    return skips({**_SKIPPED, **({} if is_probed else _UNPROBED), **({} if as_files(at) else _SECRETS)})
 
 
 def as_files(at: Place) -> bool:
@@ -100,13 +105,17 @@ def _container(at: Place, name: str, command: Sequence[str], *, vcpu: str, memor
 
 
 def _environment(at: Place) -> list[Manifest]:
-    plain = {**settings(at.site), "HOME": DATA_PATH, "OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR_URL}
+    plain = {**settings(at.site), "HOME": DATA_PATH}
     told: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
     if as_files(at):
         return told
     return told + [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": at.secret, "key": name}}} for name in secrets(at.site.env)
     ]
+
+
+def _tracing(at: Place) -> list[Manifest]:
+    return [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": COLLECTOR_URL}] if at.is_traced else []
 
 
 def _volumes(at: Place) -> list[Manifest]:

@@ -16,7 +16,7 @@ POLL_S = 30
 WAIT_S = 300
 """How long work may wait before one more worker is worth starting."""
 PASSAGES_PER_S = 10
-"""Of one embedding worker that has half a core: the local model, measured; a provider's is faster."""
+"""Of one embedding worker: of 6 to 13 that were measured on a busy core with the local model. A provider's is faster."""
 SETTLE_S = 60
 """Beyond the longest task, before the last worker goes."""
 FAILURES = 3

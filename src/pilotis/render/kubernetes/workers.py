@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pilotis.derive.workload import Role
-from pilotis.render.kubernetes.common import MIGRATE, Manifest, Place, skips
+from pilotis.render.kubernetes.common import MIGRATE, Manifest, Place
 from pilotis.render.kubernetes.ground import MIGRATION_MIB, MIGRATION_VCPU, cpu
-from pilotis.render.kubernetes.pods import SKIPPED, UNPROBED, brief, pod
+from pilotis.render.kubernetes.pods import brief, pod, skipped
 
 MIGRATION_TRIES = 3
 MIGRATION_S = 1800
@@ -35,7 +35,7 @@ def migration(at: Place) -> Iterator[Manifest]:
     yield {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": at.meta(MIGRATE, annotations=skips(SKIPPED)),
+        "metadata": at.meta(MIGRATE, annotations=skipped(at, is_probed=True)),
         "spec": {
             "backoffLimit": MIGRATION_TRIES,
             "activeDeadlineSeconds": MIGRATION_S,
@@ -56,7 +56,7 @@ def _deployment(at: Place, role: Role, strategy: Manifest) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": at.meta(role.name, annotations=skips({**SKIPPED, **UNPROBED})),
+        "metadata": at.meta(role.name, annotations=skipped(at, is_probed=False)),
         "spec": {
             **number,
             "revisionHistoryLimit": 5,
