@@ -121,7 +121,7 @@ def _readme(scene: Scene, at: Place) -> str:
             plugin=GATEWAY_PLUGIN,
             release=RELEASE,
             step=STEP,
-        overlay=f"release/{at.site.env.name}",
+            overlay=f"release/{at.site.env.name}",
             unset=UNSET_DIGEST,
             snapshot_folder=snapshot.place if snapshot and not snapshot.place.startswith("s3://") else None,
             folder_sources=[source.name for source in at.sources if source.kind == "folder"],
