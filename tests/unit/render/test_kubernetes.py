@@ -334,6 +334,9 @@ def test_blue_and_green_are_judged_before_and_after_the_switch() -> None:
     assert set(strategy) == {"blueGreen"}
     for when in ("prePromotionAnalysis", "postPromotionAnalysis"):
         assert strategy["blueGreen"][when]["templates"] == [{"templateName": "rag-prod-verdict"}]
+    assert "scaleDownDelaySeconds" not in strategy["blueGreen"], (
+        "Argo Rollouts would cancel the second question when it is over"
+    )
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,10 @@ def _canary(at: Place) -> Manifest:
 
 
 def _blue_green(at: Place) -> Manifest:
-    """All traffic at once, once the release has been judged beside the one that serves; and judged again with the traffic."""
+    """All traffic at once, once the release has been judged beside the one that serves; and judged again with the traffic.
+
+    No delay is stated after which the old one goes: it would end the second question with it, and pass the release without an answer.
+    """
     active, preview = at.services
     return {
         "blueGreen": {
@@ -135,7 +138,6 @@ def _blue_green(at: Place) -> Manifest:
             "autoPromotionEnabled": True,
             "prePromotionAnalysis": _question(at, 0),
             "postPromotionAnalysis": _question(at, 100),
-            "scaleDownDelaySeconds": STANDBY_S,
             "abortScaleDownDelaySeconds": grace_s(at.role("api")),
         }
     }
