@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
+from pilotis.render import kubernetes
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
 from pilotis.render.terraform import folder as terraform
@@ -18,7 +19,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (terraform.files,),
+        "iac": (terraform.files, kubernetes.files),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),

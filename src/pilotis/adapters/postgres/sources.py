@@ -77,17 +77,21 @@ class PostgresSourceItems:
             "validator": new.validator,
             "old_name": old.name,
         }
-        try:
-            async with translated(), self._pool.connection() as connection, connection.transaction():
-                moved = await connection.execute(_SQL["move_document"], fields)
-                if not moved.rowcount:
-                    return False
-                await connection.execute(_SQL["move_item"], fields)
-                # Cached answers cite it by its name.
-                await connection.execute(_DOCUMENTS["note_purge"], fields)
-        except pg.UniqueViolation:
-            return False
-        return True
+        async with translated():
+            try:
+                return await self._moved(fields)
+            except pg.UniqueViolation:
+                return False
+
+    async def _moved(self, fields: dict[str, Any]) -> bool:
+        async with self._pool.connection() as connection, connection.transaction():
+            moved = await connection.execute(_SQL["move_document"], fields)
+            if not moved.rowcount:
+                return False
+            await connection.execute(_SQL["move_item"], fields)
+            # Cached answers cite it by its name.
+            await connection.execute(_DOCUMENTS["note_purge"], fields)
+            return True
 
     async def drop(self, source: str, item: Known) -> None:
         async with translated(), self._pool.connection() as connection:
