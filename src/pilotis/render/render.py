@@ -11,13 +11,14 @@ from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
 from pilotis.render.files import File, Scene, scene
+from pilotis.render.image import image
 from pilotis.render.index import index
 
 Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (),
+        "iac": (image.files,),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),
