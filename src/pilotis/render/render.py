@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
+from pilotis.render.ansible import ansible
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.image import image
 from pilotis.render.index import index
@@ -18,7 +19,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (image.files,),
+        "iac": (image.files, ansible.files),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),

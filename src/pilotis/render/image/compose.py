@@ -72,9 +72,15 @@ _COMMON = """\
 
 def compose(scene: Scene, site: Site) -> dict[str, Any]:
     """A file of the Compose Specification, for Docker Compose 2.23 and later."""
-    watching = observers.services(scene, site)
+    watching = observers.observers(scene)
     ours = {role.name: _process(scene, site, role) for role in roles(site)}
-    services = {"proxy": _proxy(), "migrate": _migrate(), **ours, **_stores(site), **watching}
+    services = {
+        "proxy": _proxy(),
+        "migrate": _migrate(),
+        **ours,
+        **_stores(site),
+        **{found.name: _observer(site, found) for found in watching},
+    }
     kept = sorted(_own_files(site))
     return {
         "name": site.name,
@@ -86,7 +92,9 @@ def compose(scene: Scene, site: Site) -> dict[str, Any]:
             "outside": {},
             "watch": {},
         },
-        "volumes": {name: {} for name in ("data", "postgres", "broker", "cache", *observers.VOLUMES)},
+        "volumes": {
+            name: {} for name in ("data", "postgres", "broker", "cache", *(found.name for found in watching if found.keeps))
+        },
         "secrets": {name: {"file": f"./secrets/{name}"} for name in kept},
         "configs": {"contract": {"content": to_json(scene.plan.contract).replace("$", "$$")}},
     }
@@ -168,8 +176,8 @@ def _process(scene: Scene, site: Site, role: Role) -> dict[str, Any]:
     if is_api:
         checked = _checked(["python", "-c", probe("/readyz")], start_s=120)
         service |= {"networks": ["edge"], "healthcheck": {"disable": False, **checked}}
-    if mounts := _mounts(scene, site, role):
-        service["volumes"] = mounts
+    if role.name == "schedule" and (mounts := folders(scene, site, snapshots=PurePosixPath("snapshots"))):
+        service["volumes"] = [mount if mount.startswith("/") else f"./{mount}" for mount in mounts]
     return service
 
 
@@ -242,6 +250,27 @@ def _redis(name: str, policy: str, held_mib: int) -> dict[str, Any]:
     }
 
 
+def _observer(site: Site, observer: observers.Observer) -> dict[str, Any]:
+    """They listen on this machine alone: none of them asks who is there, but Grafana."""
+    mounts = [f"../../monitoring/{site.env.name}/{path}:{target}:ro" for path, target in observer.rendered.items()]
+    if observer.name == "alertmanager":
+        mounts.append(f"./secrets/alertmanager:{observers.ALERT_SECRETS}:ro")
+    if observer.keeps:
+        mounts.append(f"{observer.name}:{observer.keeps}")
+    service = like("contained", cpus=observer.cpus, memory_mib=observer.memory_mib)
+    service |= {"image": str(observer.pin), "networks": ["watch", "outside"], "volumes": mounts}
+    if observer.arguments:
+        service["command"] = list(observer.arguments)
+    if observer.environment:
+        service["environment"] = dict(observer.environment)
+    if observer.name == "grafana":
+        service["secrets"] = ["grafana"]
+    if observer.port is None:
+        return service | {"healthcheck": {"disable": True}}
+    asked = ["wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{observer.port}{observer.ready}"]
+    return service | {"ports": [f"127.0.0.1:{observer.port}:{observer.port}"], "healthcheck": _checked(asked, start_s=30)}
+
+
 def connections(site: Site) -> int:
     """To the database at most, by all processes together."""
     api, *others = roles(site)
@@ -249,23 +278,22 @@ def connections(site: Site) -> int:
     return api.replicas * site.env.pool_max + workers * WORKER_CONNECTIONS + SPARE_CONNECTIONS
 
 
-def _mounts(scene: Scene, site: Site, role: Role) -> list[str]:
-    """What `schedule` needs besides: the folder of snapshots, and the folders that are kept in step with."""
-    if role.name != "schedule":
-        return []
-    folders = {
-        str(PurePosixPath(DATA_PATH, found.path)): found.path
-        for found in scene.plan.sources_of(site.env.name)
-        if found.kind == "folder"
-    }
-    mounts = [f"{path}:{target}:ro" for target, path in sorted(folders.items())]
-    if site.env.snapshot and "://" not in site.env.snapshot.place:
-        mounts.append(f"./snapshots:{PurePosixPath(DATA_PATH, site.env.snapshot.place)}")
+def folders(scene: Scene, site: Site, *, snapshots: PurePosixPath) -> list[str]:
+    """What `schedule` needs besides: the folders that are kept in step with, and the one of snapshots, which is `snapshots` outside."""
+    paths = {found.path for found in scene.plan.sources_of(site.env.name) if found.kind == "folder"}
+    mounts = [f"{path}:{PurePosixPath(DATA_PATH, path)}:ro" for path in sorted(paths)]
+    if keeps_snapshots(site) and site.env.snapshot:
+        mounts.append(f"{snapshots}:{PurePosixPath(DATA_PATH, site.env.snapshot.place)}")
     return mounts
 
 
+def keeps_snapshots(site: Site) -> bool:
+    """Whether it does so on its own machine."""
+    return site.env.snapshot is not None and "://" not in site.env.snapshot.place
+
+
 def _own_files(site: Site) -> set[str]:
-    return {*secrets(site.env), "postgres", "broker", "cache", *observers.SECRETS}
+    return {*secrets(site.env), "postgres", "broker", "cache", "grafana"}
 
 
 _HEALTHY = {"condition": "service_healthy"}
@@ -277,7 +305,6 @@ def _checked(command: list[str], *, start_s: int = 10) -> dict[str, Any]:
 
 
 def _prepare(scene: Scene, site: Site) -> str:
-    snapshot = site.env.snapshot
     return fill(
         "prepare.sh.j2",
         banner=scene.banner(),
@@ -286,5 +313,5 @@ def _prepare(scene: Scene, site: Site) -> str:
         user=USER,
         database=DATABASE,
         uid=USER_ID,
-        snapshots=snapshot is not None and "://" not in snapshot.place,
+        snapshots=keeps_snapshots(site),
     )
