@@ -94,7 +94,7 @@ def proxy(scene: Scene) -> str:
                 "# What each process counts, and HAProxy itself: for the machine that watches, and nobody else.",
                 "frontend watched",
                 "  bind :{{ pilotis_watch_port }}",
-                "  http-request deny unless { src 127.0.0.1 {{ groups['monitoring'] | join(' ') }} }",
+                "  http-request deny unless { src 127.0.0.1 {{ proxy_watchers | join(' ') }} }",
                 "  http-request use-service prometheus-exporter if { path /metrics }",
                 "  http-request return status 404 unless { path_reg ^/(blue|green)[0-9]+/metrics$ }",
                 *each,

@@ -155,6 +155,7 @@ def _places() -> dict[str, Any]:
         "pilotis_socket": "{{ pilotis_root }}/run/haproxy/admin.sock",
         "pilotis_bind": ":80",
         "pilotis_watch_port": WATCH_PORT,
+        "pilotis_watchers": "{{ groups['monitoring'] }}",
         "pilotis_monitoring": "{{ pilotis_root }}/etc/pilotis-monitoring",
         "pilotis_grafana_uid": GRAFANA_UID,
     }
