@@ -11,7 +11,7 @@ from pilotis.render.files import File, Scene
 from pilotis.render.image import compose, pins
 from pilotis.render.image.template import fill, probe
 
-RUN_LOCKS = ("requirements.lock",)
+RUN_LOCKS = ("requirements.lock", "requirements-cloud.lock")
 KEPT = (*RUN_LOCKS, "requirements-build.lock", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "docs", "src")
 """What of the source goes into the build; all else stays out, whatever lies there."""
 LITTER = ("**/__pycache__", "**/*.pyc", "**/.env", "**/*.pem", "**/*.key")
