@@ -1,4 +1,4 @@
-"""Write requirements.lock and those of building, developing and checking artefacts: every package with its hashes, no address of any index.
+"""Write requirements.lock and those of the image, building, developing and checking artefacts: every package with its hashes, no address of any index.
 
     python scripts/lock.py            (or: make lock)
 
@@ -28,13 +28,19 @@ def main() -> int:
         subprocess.run([f"{folder}/bin/pip", "install", "--quiet", UV], check=True)
         run = compiled(f"{folder}/bin/uv", "pyproject.toml")
         dev = compiled(f"{folder}/bin/uv", "pyproject.toml", "--group", "dev", "--constraint", "-", given=run)
+        cloud = compiled(
+            f"{folder}/bin/uv", "pyproject.toml", "--extra", "s3", "--extra", "vault", "--constraint", "-", given=dev
+        )
         build = compiled(f"{folder}/bin/uv", "-", given="hatchling\neditables\n")
         model = compiled(f"{folder}/bin/uv", "-", "--no-deps", given=MODEL)
         groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
         artefacts = compiled(f"{folder}/bin/uv", "-", given="\n".join(groups["artefacts"]))
     run_names = names(run)
-    only_dev = "".join(entry for entry in entries(dev) if name_of(entry) not in run_names)
+    only_dev, only_cloud = (
+        "".join(entry for entry in entries(text) if name_of(entry) not in run_names) for text in (dev, cloud)
+    )
     write("requirements.lock", "# What a user installs.", run + model)
+    write("requirements-cloud.lock", "# What the image installs besides: for S3, Secrets Manager and Vault.", only_cloud)
     write("requirements-build.lock", "# What builds the package itself.", build)
     write("requirements-dev.lock", "# What `make test` installs besides.", only_dev)
     write(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from pilotis.embedded.account import account_for
 from pilotis.embedded.folder import Folder, socket_dir
 from pilotis.errors import SetupError
+from pilotis.render import haproxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 
 ELSEWHERE = "/usr/sbin:/sbin:/usr/local/sbin"
 """Where systems keep it and the PATH of a normal user does not look."""
-HEAD_S = 15
-"""How long a request's head may take to arrive."""
-SPARE_S = 30
-"""How much longer than the longest answer a connection may be silent: the process ends it, not the proxy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,71 +75,16 @@ def prepared(front: Front, data: Path, *, listening: int) -> Iterator[Program]:
 
 
 def configuration(front: Front, *, listening: int, certificate: Path | None = None) -> str:
-    """HAProxy's configuration.
-
-    What could not be handed to one process goes to another; what one has begun is never sent again, since it may have been paid
-    for. Whoever leaves before an answer begins is gone for the process too. `/metrics` is not passed on, however it is written:
-    counters of several processes under one address are no counters.
-    """
-    silent_s = round(front.total_s) + SPARE_S
+    """See `render.haproxy`; it listens on the descriptor it inherits."""
     secure = f" ssl crt {_quoted(certificate)} alpn h2,http/1.1 ssl-min-ver TLSv1.2" if certificate else ""
-    lines = [
-        "global",
-        f"  hard-stop-after {round(front.drain_s) + 1}s",
-        "defaults",
-        "  mode http",
-        "  option http-no-delay",
-        "  option abortonclose",
-        "  option redispatch 1",
-        "  retries 3",
-        "  retry-on conn-failure",
-        "  http-reuse safe",
-        "  timeout connect 2s",
-        "  timeout queue 2s",
-        f"  timeout http-request {HEAD_S}s",
-        f"  timeout http-keep-alive {HEAD_S}s",
-        f"  timeout client {silent_s}s",
-        f"  timeout server {silent_s}s",
-        *(f"  http-error {_own(status, code, detail)}" for status, code, detail in _OWN),
-        "frontend pilotis",
-        f"  bind fd@{listening}{secure}",
-        "  option forwardfor",
-        f"  http-request return {_own(404, 'not_found', _NO_METRICS)} if {{ path,url_dec -m str /metrics }}",
-        "  default_backend processes",
-        "backend processes",
-        "  balance leastconn",
-        "  option httpchk",
-        "  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost",
-        "  http-check expect status 200",
-        "  default-server check inter 500ms fastinter 100ms downinter 200ms fall 2 rise 1",
-        *(f"  server p{port} 127.0.0.1:{port}" for port in front.ports),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-_NO_METRICS = "each process has metrics of its own, on its own port"
-_OWN = (
-    (400, "bad_request", "this is no HTTP request that can be read"),
-    (408, "too_slow", "the head of the request comes too slowly"),
-    (502, "upstream", "the process that served this request is gone"),
-    (503, "overloaded", "no process can serve this now"),
-    (504, "away", "no answer came in time"),
-)
-"""What HAProxy says itself, in the form of all our errors."""
-
-
-def _own(status: int, code: str, detail: str) -> str:
-    body = json.dumps(
-        {
-            "type": f"urn:pilotis:problem:{code}",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "code": code,
-            "detail": detail,
-        }
+    return haproxy.configuration(
+        haproxy.Proxy(
+            bind=f"fd@{listening}{secure}",
+            servers=[f"server p{port} 127.0.0.1:{port}" for port in front.ports],
+            total_s=front.total_s,
+            drain_s=front.drain_s,
+        )
     )
-    wait = " hdr retry-after 1" if status == 503 else ""
-    return f"status {status} content-type application/problem+json string '{body}'{wait}"
 
 
 def _write_certificate(front: Front, pem: Path, account: Account | None) -> bool:

@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
 from pilotis.render import kubernetes
+from pilotis.render.ansible import ansible
 from pilotis.render.files import File, Scene, scene
+from pilotis.render.image import image
 from pilotis.render.index import index
 from pilotis.render.terraform import folder as terraform
 
@@ -19,7 +21,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (terraform.files, kubernetes.files),
+        "iac": (terraform.files, kubernetes.files, image.files, ansible.files),
         "runbook": (),
         "scaling_matrix": (),
         "budget_alerts": (),
