@@ -96,3 +96,10 @@ def secrets(env: Env) -> tuple[str, ...]:
     models = [env.llm, env.compact, env.fallback, env.embedder, env.reranker if env.rerank else None]
     keys = {model.key_env for model in models if model and model.model != EXTRACTIVE and model.key_env}
     return (*SERVERS, *sorted(keys))
+
+
+def named(site: Site, what: str) -> str:
+    """What belongs to a role, and what stands beside it, on the cluster: all in the namespace `site.name`. A role's workload and its
+    service account have the same name.
+    """
+    return f"{site.name}-{what}"

@@ -33,10 +33,11 @@ class Wording:
         text = f"{exact:,.{places}f}" if places is not None else f"{exact.normalize():,f}"
         return self.say(text, text.replace(",", _NBSP).replace(".", ","))
 
-    def eur(self, amount: Decimal) -> str:
-        """To the cent at least, and with every place that an amount below a cent needs."""
-        exponent = amount.normalize().as_tuple().exponent
-        places = max(2, -exponent if isinstance(exponent, int) else 2)
+    def eur(self, amount: Decimal, places: int | None = None) -> str:
+        """To the cent at least, and with every place that it has, or so many."""
+        if places is None:
+            exponent = amount.normalize().as_tuple().exponent
+            places = max(2, -exponent if isinstance(exponent, int) else 2)
         return f"{self.number(amount, places)}{_NBSP}€"
 
     def percent(self, share: Decimal | float) -> str:
