@@ -35,7 +35,8 @@ def render(
         bool, typer.Option("--force", help="Overwrite files that were not rendered, and those edited since.")
     ] = False,
     lang: Annotated[
-        Literal["en", "fr"] | None, typer.Option("--lang", help="Runbook and diagrams in this language alone; both when left out.")
+        Literal["en", "fr"] | None,
+        typer.Option("--lang", help="Runbook and diagrams in this language alone; both when left out."),
     ] = None,
 ) -> None:
     """Turn the contract into every deliverable it names, so that no two of them can disagree.

@@ -6,12 +6,14 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from pilotis import cli
 from pilotis.cli import app
 from pilotis.contract.load import parse
 from pilotis.contract.presets import default
@@ -19,7 +21,8 @@ from pilotis.derive.names import METRICS
 from pilotis.derive.plan import Plan, derive
 from pilotis.render.files import scene
 from pilotis.render.render import render
-from pilotis.render.runbook.runbook import PAGES, page_of
+from pilotis.render.runbook.alerts import TOPICS, page_of, topic_of
+from pilotis.render.runbook.runbook import PAGES, pages
 from pilotis.render.wording import LANGUAGES
 
 ROOT = Path(__file__).parents[3]
@@ -75,8 +78,44 @@ def plans() -> Iterator[tuple[str, Plan]]:
     yield "machines", derive(parse(MACHINES, Path("machines.toml")))
 
 
+@dataclass(frozen=True)
+class Bell:
+    """An alert, as the runbook sees one."""
+
+    name: str
+    severity: str = "page"
+    expr: str = "vector(1) > 0"
+    waits: str = "5m"
+
+
+BELLS = {
+    "absent": Bell("ApiAbsent"),
+    "price": Bell("PriceMissing", severity="ticket"),
+    "meter": Bell("CostMeterSilent"),
+    "anomaly": Bell("CostAnomaly", waits=""),
+    "errors": Bell("ErrorBudgetBurnFast"),
+    "latency": Bell("LatencyBudgetBurnSlow"),
+    "cost-per-request": Bell("CostPerRequestHigh"),
+    "guardrail": Bell("GuardrailActive"),
+    "budget": Bell("MonthBudgetForecast"),
+    "queue": Bell("QueueOld"),
+    "snapshot": Bell("SnapshotOld"),
+    "secret": Bell("SecretOld"),
+    "model": Bell("BreakerOpen"),
+    "saturation": Bell("CpuSaturated"),
+}
+"""One of each topic."""
+
+
+def book(plan: Plan) -> dict[str, str]:
+    """All that is rendered, with a page of every topic."""
+    on = scene(plan)
+    made = {path: str(file.content) for path, file in render(plan).items()}
+    return made | {file.path: str(file.content) for file in pages(on, {on.main.env.name: list(BELLS.values())})}
+
+
 PLANS = dict(plans())
-MADE = {name: {path: str(file.content) for path, file in render(plan).items()} for name, plan in PLANS.items()}
+MADE = {name: book(plan) for name, plan in PLANS.items()}
 BOOKS = {(name, path): text for name, files in MADE.items() for path, text in files.items() if path.startswith("runbook/")}
 FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(pilotis [^`\n]+)`(?!`)")
@@ -93,6 +132,22 @@ def commands(text: str) -> Iterator[str]:
     for block in blocks(text, "sh"):
         yield from (line.strip() for line in block.splitlines() if line.strip().startswith("pilotis "))
     yield from INLINE.findall(FENCE.sub("", text))
+
+
+def test_each_name_leads_to_its_topic_and_each_topic_has_a_page_in_both_languages() -> None:
+    assert {topic: topic_of(bell.name)[0] for topic, bell in BELLS.items()} == {topic: topic for topic in BELLS}
+    assert {topic for _, topic, _ in TOPICS} == set(BELLS)
+    for language in LANGUAGES:
+        text = MADE["pilotis.toml"][f"runbook/{language}/cost-per-request-high.md"]
+        assert "vector(1) > 0" in text
+        assert "5m" in text
+        assert "[CostPerRequestHigh](cost-per-request-high.md) | page |" in MADE["pilotis.toml"][f"runbook/{language}/index.md"]
+
+
+def test_an_alert_without_a_topic_is_refused() -> None:
+    on = scene(PLANS["minimal.toml"])
+    with pytest.raises(RuntimeError, match="no topic for the alert Oops"):
+        list(pages(on, {"dev": [Bell("Oops")]}))
 
 
 def understood(command: str) -> None:
@@ -157,6 +212,8 @@ def test_pilotis_and_the_platform_are_never_in_one_block(book: str, path: str) -
 @each_page
 def test_every_query_asks_for_what_is_measured(book: str, path: str) -> None:
     for query in blocks(BOOKS[book, path], "promql"):
+        if query.strip() == Bell("").expr:
+            continue
         assert asked(query) - OF_EVERY_PROCESS <= exported(), query
         assert asked(query), query
 
@@ -310,3 +367,16 @@ def test_all_pages_are_made() -> None:
 )
 def test_the_page_of_an_alert(alert: str, page: str) -> None:
     assert page_of(alert) == page
+
+
+def test_lang_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contract = str(ROOT / "examples/minimal.toml")
+    folder = tmp_path / "deploy"
+    assert cli.run(["--contract", contract, "render", "--lang", "fr", "-o", str(folder)]) == 0
+    assert sorted(path.name for path in (folder / "runbook").iterdir()) == ["fr"]
+    assert sorted(path.name for path in (folder / "diagrams").iterdir()) == ["fr"]
+    assert cli.run(["--contract", contract, "render", "--lang", "fr", "-o", str(folder), "--check"]) == 0
+    assert cli.run(["--contract", contract, "render", "-o", str(folder), "--check"]) == 1
+    capsys.readouterr()
+    assert cli.run(["--contract", contract, "render", "--lang", "de", "-o", str(folder)]) == 2
+    assert "de" in capsys.readouterr().err

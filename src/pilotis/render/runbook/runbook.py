@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilotis.render.files import File, Scene
+from pilotis.render.runbook.alerts import Alert, warned
 from pilotis.render.runbook.pages import said
 from pilotis.render.wording import Wording
 
@@ -30,19 +31,23 @@ PAGES = (
 
 def files(scene: Scene) -> Iterator[File]:
     """runbook/LANGUAGE/PAGE.md: the pages of `PAGES` and one for each alert, under its name in lower case with hyphens."""
+    yield from pages(scene, {})
+
+
+def pages(scene: Scene, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[File]:
+    """The same for these alerts of each env, the main env's first."""
     for language in scene.languages:
         words = Wording(language)
-        pages = _environment(words)
-        known = {**said(scene, words), "alerts": []}
-        for name in PAGES:
-            text = pages.get_template(f"{language}/{name}.md.j2").render(known)
+        templates = _environment(words)
+        those = list(warned(alerts, words))
+        known = {**said(scene, words), "language": language, "alerts": those}
+        made = {name: (f"{language}/{name}.md.j2", known) for name in PAGES}
+        made |= {alert.page.removesuffix(".md"): (f"{language}/alert.md.j2", {**known, "alert": alert}) for alert in those}
+        if len(made) < len(PAGES) + len(those):
+            raise RuntimeError("two pages of the runbook have the same name")
+        for name, (template, variables) in made.items():
+            text = templates.get_template(template).render(variables)
             yield File(path=f"runbook/{language}/{name}.md", content=_banner(scene) + _tidy(text))
-
-
-def page_of(alert: str) -> str:
-    """The file name of an alert's page: `CostPerRequestHigh` has `cost-per-request-high.md`."""
-    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", alert)
-    return f"{re.sub(r'[^A-Za-z0-9]+', '-', parts).strip('-').lower()}.md"
 
 
 def _banner(scene: Scene) -> str:
@@ -57,7 +62,7 @@ def _tidy(text: str) -> str:
 def _environment(words: Wording) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    pages = Environment(
+    templates = Environment(
         loader=PackageLoader("pilotis.render.runbook"),
         autoescape=False,  # noqa: S701 - Markdown, made from a contract that was checked
         trim_blocks=True,
@@ -65,5 +70,5 @@ def _environment(words: Wording) -> Environment:
         undefined=StrictUndefined,
     )
     filters: dict[str, Any] = {"eur": words.eur, "percent": words.percent, "span": words.span, "number": words.number}
-    pages.filters.update(filters)
-    return pages
+    templates.filters.update(filters)
+    return templates
