@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +45,8 @@ class Commands(Protocol):
 
     def logs(self, role: str, since: str = "15m") -> str: ...
 
-    def scale(self, role: str, count: int) -> str:
-        """Never fewer than so many from now on."""
+    def scale(self, counts: Mapping[str, int]) -> str:
+        """Never fewer of each of these processes, from now on."""
 
     def restart(self) -> str:
         """Starts every process again, one after the other, so that it reads its secrets."""
@@ -87,7 +89,8 @@ class Kubernetes:
     tools = "kubectl"
 
     def console(self, role: str = "schedule") -> str:
-        return self._do(f"exec -it {self._pod(role)} -- sh")
+        pod = self._pod(role) if role == "api" else f"deploy/{self._name(role)}"
+        return self._do(f"exec -it {pod} -- sh")
 
     def alone(self) -> str:
         copy = f"--copy-to=console --container=schedule -- sleep {ALONE_S}"
@@ -107,8 +110,15 @@ class Kubernetes:
     def logs(self, role: str, since: str = "15m") -> str:
         return self._do(f"logs -l {PART}={role} --since={since} --prefix --tail=-1")
 
-    def scale(self, role: str, count: int) -> str:
-        return self._do(f'patch scaledobject {self._name(role)} --type=merge -p \'{{"spec":{{"minReplicaCount":{count}}}}}\'')
+    def scale(self, counts: Mapping[str, int]) -> str:
+        most = {role.name: role.most or role.replicas for role in roles(self.site)}
+        lines = []
+        for role, count in counts.items():
+            bounds = json.dumps(
+                {"spec": {"minReplicaCount": count, "maxReplicaCount": max(count, most[role])}}, separators=(",", ":")
+            )
+            lines.append(self._do(f"patch scaledobject {self._name(role)} --type=merge -p '{bounds}'"))
+        return "\n".join(lines)
 
     def restart(self) -> str:
         return f"{self._argo('restart')}\n{self._do('rollout restart deployment')}"
@@ -170,7 +180,7 @@ class Kubernetes:
 
     def _pod(self, role: str) -> str:
         """Of a Rollout kubectl knows no pods: they are found by their label."""
-        found = self._do(f"get pod -l {PART}={role} -o name | head -n 1")
+        found = self._do(f"get pod -l {PART}={role} -o jsonpath='{{.items[0].metadata.name}}'")
         return f'"$({found})"'
 
     def _name(self, what: str) -> str:
@@ -199,72 +209,88 @@ def _put(site: Site, secret: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """Containers on hosts, put there by Ansible; the API in two colours behind HAProxy."""
+    """Units of systemd on hosts, put there by Ansible; the API in two colours behind HAProxy."""
 
     site: Site
-    platform = "VM"
+    platform = "systemd"
     tools = "ansible"
 
     def console(self, role: str = "schedule") -> str:
-        return f"ssh -t {self.site.hosts[0]} sudo docker exec -it {self._name(role)} sh"
+        return self._on_first(f"docker exec -it {self._unit(role)} start sh", tty=True)
 
     def alone(self) -> str:
-        name = self._name("schedule")
-        image = f"$(sudo docker inspect --format={{{{.Config.Image}}}} {name})"
-        run = f"sudo docker run -d --name console --network container:{name} --volumes-from {name} {image} sleep {ALONE_S}"
-        return f"ssh {self.site.hosts[0]} '{run}'"
+        name = self._unit("schedule")
+        image = f"$(sudo docker inspect --format {{{{.Config.Image}}}} {name})"
+        given = f"--env-file /etc/pilotis/settings.env --volumes-from {name}"
+        return self._on_first(f"docker run --detach --init --name console {given} {image} sleep {ALONE_S}")
 
     def enter(self) -> str:
-        return f"ssh -t {self.site.hosts[0]} sudo docker exec -it console sh"
+        return self._on_first("docker exec -it console start sh", tty=True)
 
     def leave(self) -> str:
-        return f"ssh {self.site.hosts[0]} sudo docker rm -f console"
+        return self._on_first("docker rm --force console")
 
     def pods(self) -> str:
-        return self._everywhere(f"docker ps --all --filter name={self.site.name}")
+        return self._everywhere('systemctl list-units --all "pilotis-*"')
 
     def logs(self, role: str, since: str = "15m") -> str:
-        found = f"docker ps --quiet --filter name={self._name(role)}"
-        return self._everywhere(f"{found} | xargs -n 1 docker logs --since {since}")
+        units = '-u "pilotis-blue-*" -u "pilotis-green-*"' if role == "api" else f'-u "pilotis-{role}*"'
+        return self._everywhere(f"journalctl --no-pager --output=cat --since=-{since} {units}")
 
-    def scale(self, role: str, count: int) -> str:
-        return f"{self.apply()} --tags {role} --extra-vars {role.replace('-', '_')}_count={count}"
+    def scale(self, counts: Mapping[str, int]) -> str:  # noqa: ARG002 (a host has as many as the contract gives it)
+        env = self.site.env.name
+        told = f"# Add a host to envs.{env}.hosts in the contract, then:"
+        return f"{told}\npilotis --env {env} render --output .\n{self.apply()}"
 
     def restart(self) -> str:
-        return self.apply()
+        again = self._everywhere('systemctl restart "pilotis-*"', forks=1)
+        return f"{self._play('install')}\n{again}"
 
     def apply(self) -> str:
-        return f"ansible-playbook -i ansible/inventory/{self.site.env.name}.yml ansible/deploy.yml"
+        return f"{self._play('install')}\n{self._play('deploy', 'pilotis_digest=sha256:DIGEST')}"
 
     def hurry(self) -> str:
-        return f"{self.apply()} --extra-vars serial=100%"
+        return self._play("deploy", "pilotis_digest=sha256:DIGEST", "pilotis_shares=[100]")
 
     def stop(self) -> str:
-        return self._everywhere(f"docker ps --quiet --filter name={self.site.name} | xargs docker stop --time {ENDED_S}")
+        return self._everywhere('systemctl stop "pilotis-*"')
 
     def start(self) -> str:
-        return self._everywhere(f"docker ps --all --quiet --filter name={self.site.name} | xargs docker start")
+        return self._everywhere("cd /etc/systemd/system && systemctl start pilotis-*.service")
 
     def abort(self) -> str:
         return self.back()
+
+    def back(self) -> str:
+        return self._play("rollback")
 
     def place(self, secret: str) -> str:
         kept = self.site.secrets
         return secret if kept.provider == "environment" else f"{kept.path}/{secret}"
 
-    def back(self) -> str:
-        return f"{self.apply()} --extra-vars image={self.site.infra.image}@sha256:DIGEST"
-
     def put(self, secret: str) -> str:
-        if self.site.secrets.provider in {"aws", "vault"}:
+        """Where Ansible looks for it; `restart` brings it to the hosts."""
+        kept = self.site.secrets
+        if kept.provider in {"aws", "vault"}:
             return _put(self.site, secret)
-        if self.site.secrets.provider == "file":
-            path = self.site.secrets.path
-            return f"VALUE=$(cat)\n{self._everywhere(f'tee {path}/{secret} >/dev/null <<< $VALUE')}"
-        return f"ansible-vault edit ansible/secrets/{self.site.env.name}.yml   # {secret}"
+        return f"cat > {kept.path}/{secret}" if kept.provider == "file" else f"read -r -s {secret} && export {secret}"
 
-    def _everywhere(self, what: str) -> str:
-        return f"ansible all -i ansible/inventory/{self.site.env.name}.yml --become -m ansible.builtin.shell -a '{what}'"
+    def _play(self, book: str, *known: str) -> str:
+        told = "".join(f" -e '{one}'" for one in known)
+        return f"(cd ansible && ansible-playbook -i inventory/{self.site.env.name} {book}.yml{told})"
 
-    def _name(self, role: str) -> str:
-        return named(self.site, role)
+    def _everywhere(self, what: str, forks: int | None = None) -> str:
+        at_once = "" if forks is None else f" --forks {forks}"
+        return f"(cd ansible && ansible -i inventory/{self.site.env.name} pilotis --become{at_once} -m shell -a '{what}')"
+
+    def _on_first(self, what: str, *, tty: bool = False) -> str:
+        """On the host that has what there is one of."""
+        return f"ssh {'-t ' if tty else ''}{self.site.hosts[0]} 'sudo {what}'"
+
+    def _unit(self, role: str) -> str:
+        """The container of a role; the API's has a colour, and the workers' a number."""
+        return (
+            "$(sudo docker ps --quiet --filter name=pilotis-blue --filter name=pilotis-green | head -n 1)"
+            if role == "api"
+            else f"pilotis-{role}"
+        )

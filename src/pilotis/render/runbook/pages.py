@@ -56,7 +56,10 @@ def said(scene: Scene, words: Wording) -> dict[str, Any]:
         "q": queries(site),
         "do": commands(site),
         "commands_of": commands,
-        "more": half_more,
+        "api_more": {"api": half_more(found.roles["api"].replicas)},
+        "workers_more": {role.name: half_more(role.most or role.replicas) for role in found.workers},
+        "as_before": {"api": found.roles["api"].replicas}
+        | {role.name: role.replicas if site.is_prod else 0 for role in found.workers},
         "receivers": sorted(site.alerts.receivers.items()),
         "before": before[-1] if before else "",
         "at": "" if place else f" --at {words.pick('PLACE | ENDROIT')}",
