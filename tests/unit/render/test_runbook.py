@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from pilotis import cli
 from pilotis.cli import app
@@ -380,3 +381,29 @@ def test_lang_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert cli.run(["--contract", contract, "render", "--lang", "de", "-o", str(folder)]) == 2
     assert "de" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_what_kubectl_is_given_is_in_the_manifests(name: str) -> None:
+    site = scene(PLANS[name]).main
+    manifests = "".join(text for path, text in MADE[name].items() if path.startswith(f"kubernetes/{site.env.name}/"))
+    if not manifests:
+        pytest.skip("no manifests are rendered")
+    there = {document["metadata"]["name"] for document in yaml.safe_load_all(manifests) if document and "metadata" in document}
+    pages_of = "".join(text for path, text in MADE[name].items() if path.startswith("runbook/"))
+    named = set(re.findall(rf"(?<=[ /]){site.name}-[a-z-]+\b", pages_of))
+    assert f"{site.name}-api" in named
+    made_by_the_team = {f"{site.name}-secrets"}
+    assert named - made_by_the_team <= there
+
+
+def test_what_ansible_is_given_is_in_its_folder() -> None:
+    made = MADE["machines"]
+    if not any(path.startswith("ansible/") for path in made):
+        pytest.skip("no playbooks are rendered")
+    pages_of = "".join(text for path, text in made.items() if path.startswith("runbook/"))
+    books = set(re.findall(r"ansible-playbook -i inventory/prod (\w+\.yml)", pages_of))
+    assert {"install.yml", "deploy.yml", "rollback.yml"} <= books
+    assert {f"ansible/{book}" for book in books} <= set(made)
+    units = "".join(text for path, text in made.items() if path.startswith("ansible/inventory/prod/"))
+    assert "name: pilotis-schedule" in units
