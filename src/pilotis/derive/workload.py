@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
@@ -73,6 +74,11 @@ def roles(site: Site) -> tuple[Role, ...]:
         for name in ("upkeep", "schedule", "control")
     ]
     return (api, *workers, *alone)
+
+
+def bucket(site: Site) -> str:
+    """The bucket of the original files. All accounts of the cloud share one space of names, hence the mark of the domain."""
+    return f"{site.name}-blobs-{hashlib.sha256(site.infra.domain.encode()).hexdigest()[:8]}"
 
 
 def settings(site: Site) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pilotis.contract.model import EXTRACTIVE
 from pilotis.derive.plan import Env, Plan
 from pilotis.derive.site import Site
-from pilotis.derive.workload import Role, roles
+from pilotis.derive.workload import Role, bucket, roles
 from pilotis.render.diagrams.graph import Box, Graph, Group, Line
 from pilotis.render.diagrams.paths import STORES
 from pilotis.render.diagrams.road import address
@@ -138,16 +138,18 @@ def _data(site: Site, words: Wording) -> Iterator[Box]:
             if own
             else say("documents, passages", "documents, passages"),
             say("ledger, keys, queues' state", "grand livre, clés, état des files"),
+            *([say("in two zones", "dans deux zones")] if site.is_prod else []),
             say(f"≤ {site.env.pool_max} connections a process", f"≤ {site.env.pool_max} connexions par processus"),
         ),
         kind="store",
     )
-    yield Box(
-        id="replica",
-        title=say("Read replica", "Réplique en lecture"),
-        notes=(say("a second copy of the index", "une seconde copie de l'index"),),
-        kind="store",
-    )
+    if site.is_prod:
+        yield Box(
+            id="replica",
+            title=say("Read replica", "Réplique en lecture"),
+            notes=(say("a second copy of the index", "une seconde copie de l'index"),),
+            kind="store",
+        )
     if not own:
         shards = say(f"{size.shards} shards, 2 copies", f"{size.shards} fragments, 2 copies")
         yield Box(id="vectors", title=STORES[vector], notes=(shards,), kind="store")
@@ -166,7 +168,7 @@ def _data(site: Site, words: Wording) -> Iterator[Box]:
         notes=("ingest, embed, eval", say("evicts nothing", "n'évince rien")),
         kind="cache",
     )
-    where = f"S3 {site.name}" if site.infra.blobs == "s3" else say("shared volume", "volume partagé")
+    where = bucket(site) if site.infra.blobs == "s3" else say("shared volume", "volume partagé")
     yield Box(id="blobs", title=say("Original files", "Fichiers originaux"), notes=(where,), kind="store")
     if (snapshot := site.env.snapshot) is not None:
         kept = say(
@@ -237,6 +239,7 @@ def _lines(site: Site, edge: tuple[str, ...], data: tuple[str, ...], models: lis
     if env.embedder.provider != "local" and models:
         yield Line(source="batch", target="models")
     yield from (Line(source="keepers", target=one) for one in data if one in {"postgres", "redis_cache", "blobs", "snapshots"})
-    yield Line(source="postgres", target="replica", dashed=True)
+    if "replica" in data:
+        yield Line(source="postgres", target="replica", dashed=True)
     yield Line(source="place", target="watching", dashed=True)
     yield Line(source="prometheus", target="alertmanager", dashed=True)

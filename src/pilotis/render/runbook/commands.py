@@ -167,10 +167,13 @@ class Kubernetes:
     def put(self, secret: str) -> str:
         name = self._name("secrets")
         if self.site.secrets.provider in {"aws", "vault"}:
-            fetch = self._do(f'annotate externalsecret {name} force-sync="$(date +%s)" --overwrite')
-            return f"{_put(self.site, secret)}\n{fetch}"
+            return f"{_put(self.site, secret)}\n{self.fetch()}"
         patch = f'-p "{{\\"data\\":{{\\"{secret}\\":\\"$VALUE\\"}}}}"'
         return f"VALUE=$(base64 -w0)\n{self._do(f'patch secret {name} --type=merge')} {patch}"
+
+    def fetch(self) -> str:
+        """Lets the cluster look at once for what was put into the store."""
+        return self._do(f'annotate externalsecret {self._name("secrets")} force-sync="$(date +%s)" --overwrite')
 
     def _do(self, what: str) -> str:
         return f"kubectl -n {self.site.name} {what}"
