@@ -409,3 +409,11 @@ def test_what_ansible_is_given_is_in_its_folder() -> None:
     assert {f"ansible/{book}" for book in books} <= set(made)
     units = "".join(text for path, text in made.items() if path.startswith("ansible/inventory/prod/"))
     assert "name: pilotis-schedule" in units
+
+
+@each_page
+def test_what_reads_a_secret_stands_alone_in_its_block(book: str, path: str) -> None:
+    """Pasted with it, the next line would become the secret."""
+    for block in blocks(BOOKS[book, path], "sh"):
+        if re.search(r"base64|/dev/stdin|value=-|read -r", block):
+            assert len(block.strip().splitlines()) == 1, block

@@ -73,7 +73,7 @@ class Commands(Protocol):
         """Where a secret is kept."""
 
     def put(self, secret: str) -> str:
-        """Stores a secret that is then typed, or pasted, and ended with Ctrl-D."""
+        """Stores a secret that is then pasted, and ended with Ctrl-D: one line, since a second one would be taken for the secret."""
 
 
 def commands(site: Site) -> Commands:
@@ -165,11 +165,10 @@ class Kubernetes:
         return f"{kept.path}/{secret}" if kept.provider in {"aws", "vault"} else f"Secret {self._name('secrets')}: {secret}"
 
     def put(self, secret: str) -> str:
-        name = self._name("secrets")
         if self.site.secrets.provider in {"aws", "vault"}:
-            return f"{_put(self.site, secret)}\n{self.fetch()}"
-        patch = f'-p "{{\\"data\\":{{\\"{secret}\\":\\"$VALUE\\"}}}}"'
-        return f"VALUE=$(base64 -w0)\n{self._do(f'patch secret {name} --type=merge')} {patch}"
+            return f"{_put(self.site, secret)} && {self.fetch()}"
+        patch = self._do(f"patch secret {self._name('secrets')} --type=merge")
+        return f'{patch} -p "{{\\"data\\":{{\\"{secret}\\":\\"$(base64 -w0)\\"}}}}"'
 
     def fetch(self) -> str:
         """Lets the cluster look at once for what was put into the store."""
