@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "pilotis render                       every deliverable of the contract, into ./deploy\n\n"
     "pilotis render --env prod            the files of prod alone\n\n"
+    "pilotis render --lang fr             runbook and diagrams in French alone\n\n"
     "pilotis render --check               exits 1 where a file was edited or has fallen behind, and names it\n\n"
 )
 
@@ -33,6 +34,10 @@ def render(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were not rendered, and those edited since.")
     ] = False,
+    lang: Annotated[
+        Literal["en", "fr"] | None,
+        typer.Option("--lang", help="Runbook and diagrams in this language alone; both when left out."),
+    ] = None,
 ) -> None:
     """Turn the contract into every deliverable it names, so that no two of them can disagree.
 
@@ -43,11 +48,12 @@ def render(
     from pilotis.derive.plan import derive
     from pilotis.render.drift import compare
     from pilotis.render.render import render as rendering
+    from pilotis.render.wording import LANGUAGES
 
     contract, _ = read(ctx)
     env = output.options(ctx).env
     envs = (env,) if env else ()
-    files = rendering(derive(contract), envs=envs)
+    files = rendering(derive(contract), envs=envs, languages=(lang,) if lang else LANGUAGES)
     _require_no_leak(files)
     digests = {path: rendered.digest(file.data) for path, file in files.items()}
     drifts = compare(digests, rendered.look(folder, files, envs))

@@ -11,6 +11,7 @@ import yaml
 
 from pilotis.derive.plan import Plan
 from pilotis.derive.site import Site, sites
+from pilotis.render.wording import LANGUAGES, Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +20,19 @@ class Scene:
 
     plan: Plan
     sites: Mapping[str, Site]
+    languages: tuple[Language, ...] = LANGUAGES
+    """Of what people read: the runbook and the diagrams."""
 
     COMMAND: ClassVar[str] = "pilotis render"
 
     def banner(self, comment: str = "#", end: str = "") -> str:
         """The lines at the head of a file, in the comments of its format, with a blank line after them."""
         return "".join(f"{comment} {line}{end}\n" for line in self.origin) + "\n"
+
+    @property
+    def main(self) -> Site:
+        """The env that a text for all envs takes its figures and commands from: prod, else the last one."""
+        return self.sites.get("prod") or list(self.sites.values())[-1]
 
     @property
     def origin(self) -> tuple[str, ...]:
@@ -34,9 +42,9 @@ class Scene:
         )
 
 
-def scene(plan: Plan) -> Scene:
+def scene(plan: Plan, languages: tuple[Language, ...] = LANGUAGES) -> Scene:
     """Raises ContractError where an env cannot be placed (see `derive.site`)."""
-    return Scene(plan=plan, sites=sites(plan))
+    return Scene(plan=plan, sites=sites(plan), languages=languages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

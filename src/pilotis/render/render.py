@@ -12,17 +12,20 @@ from types import MappingProxyType
 from pilotis.derive.plan import Plan
 from pilotis.render import kubernetes
 from pilotis.render.ansible import ansible
+from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.image import image
 from pilotis.render.index import index
+from pilotis.render.runbook.runbook import files as runbook
 from pilotis.render.terraform import folder as terraform
+from pilotis.render.wording import LANGUAGES, Language
 
 Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
         "iac": (terraform.files, kubernetes.files, image.files, ansible.files),
-        "runbook": (),
+        "runbook": (runbook, diagrams),
         "scaling_matrix": (),
         "budget_alerts": (),
     }
@@ -30,13 +33,13 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
 """What each word of the contract's `deliverables` makes."""
 
 
-def render(plan: Plan, *, envs: Sequence[str] = ()) -> dict[str, File]:
-    """Every file by its path, sorted; where envs are named, their own files alone.
+def render(plan: Plan, *, envs: Sequence[str] = (), languages: tuple[Language, ...] = LANGUAGES) -> dict[str, File]:
+    """Every file by its path, sorted; where envs are named, their own files alone. What people read is in these languages.
 
     Raises ContractError for an unknown env, and where one cannot be placed (see `derive.site`).
     """
     wanted = {plan.env(name).name for name in envs}
-    on = scene(plan)
+    on = scene(plan, languages)
     found: dict[str, File] = {}
     for name in plan.contract.deliverables:
         for deliver in DELIVERABLES[name]:
