@@ -21,7 +21,9 @@ async def reranker(provider: str) -> AsyncIterator[Open]:
 
         def build(behaviour: str) -> HttpReranker:
             model = f"mock-{behaviour}-r{next(unique)}"
-            built = HttpReranker(model=model, base_url=f"{provider}/v1", key="k", key_env="MY_KEY", total_s=1.5)
+            built = HttpReranker(
+                model=model, base_url=f"{provider}/v1", key="k", key_env="MY_KEY", total_s=1.5 if "slow" in model else 10
+            )
             opened.push_async_callback(built.close)
             return built
 
