@@ -71,7 +71,7 @@ def roles(site: Site) -> tuple[Role, ...]:
     ]
     alone = [
         Role(name=name, command=("python", "-m", "pilotis.tasks", name), replicas=1, vcpu=Decimal("0.1"), memory_mib=512)
-        for name in ("upkeep", "schedule", "control")
+        for name in ("upkeep", "schedule")
     ]
     return (api, *workers, *alone)
 

@@ -8,7 +8,7 @@ from pilotis.render.files import File, Scene
 
 FOLDERS = {
     "terraform": "The cloud: network, cluster, database, caches, buckets, secrets; one root per env.",
-    "kubernetes": "The service on the cluster; one folder per env, for `kubectl apply -k`.",
+    "kubernetes": "The service on the cluster; one folder per env, of which a release is an overlay.",
     "ansible": "The service on virtual machines, two colours behind HAProxy.",
     "docker": "The image, and the whole service on one machine.",
     "delivery": "The workflow that builds, checks and releases, and its scripts.",

@@ -339,7 +339,7 @@ def test_chores_never_meet(hour: int) -> None:
 @pytest.mark.parametrize(
     ("rps", "kind", "cache", "database"),
     [
-        (10, "m6i.large", "S", "db.t4g.large"),
+        (10, "m6i.large", "S", "db.t4g.medium"),
         (50, "m6i.xlarge", "M", "db.r6g.large"),
         (200, "m6i.2xlarge", "L", "db.r6g.xlarge"),
     ],
