@@ -11,7 +11,7 @@ ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q -q install --no-compile --no-deps
 LOCKED := $(PIP) --require-hashes
 
-.PHONY: help demo test test-artefacts check format bench lock docs clean
+.PHONY: help demo test test-artefacts check format bench lock docs examples clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -56,6 +56,9 @@ lock: $(VENV)/bin/python  ## Resolve the dependencies again and write the locks
 docs: $(VENV)/dev.stamp  ## Write the contract's tables into docs/contract.md, then try every command, key and link of the docs
 	$(BIN)/python scripts/docs.py
 	$(BIN)/python -m pytest tests/unit/docs -q
+
+examples: $(VENV)/dev.stamp  ## Render the example contracts again
+	@for name in minimal everything; do $(BIN)/pilotis --contract examples/$$name.toml render --force -o examples/rendered/$$name > /dev/null; done
 
 clean:  ## Remove the environment, the caches and what was built
 	rm -rf $(VENV) $(VENV)-artefacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -68,8 +68,8 @@ def _fill(into: Container | Table, record: BaseModel, said: Mapping[str, Any]) -
             continue
         if name == "envs":
             into.append(name, _envs(value, said.get(name)))
-        elif name == "sources":
-            into.append(name, _sources(value, said.get(name, {})))
+        elif name in {"sources", "receivers"}:
+            into.append(name, _named(value, said.get(name, {})))
         elif name == "prices":
             into.append(name, _prices(said.get(name, {})))
         elif isinstance(value, Record) and _is_table(value):
@@ -95,9 +95,9 @@ def _envs(envs: Mapping[str, Record], said: Mapping[str, Any] | None) -> Table:
     return tables
 
 
-def _sources(sources: Mapping[str, Record], said: Mapping[str, Any]) -> Table:
+def _named(sections: Mapping[str, Record], said: Mapping[str, Any]) -> Table:
     tables = tomlkit.table(is_super_table=True)
-    for name, section in sources.items():
+    for name, section in sections.items():
         tables.append(name, _inside(section, said[name]))
     return tables
 

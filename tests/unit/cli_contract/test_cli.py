@@ -90,7 +90,7 @@ def test_show_resolves_every_env() -> None:
 
 
 @pytest.mark.parametrize(("option", "name"), [([], "x.json"), (["--toml"], "x.toml")])
-@pytest.mark.parametrize("example", ["specification.json", "pilotis.toml", "minimal.toml"])
+@pytest.mark.parametrize("example", ["specification.json", "pilotis.toml", "minimal.toml", "everything.toml"])
 def test_an_export_loads_as_the_same_contract(tmp_path: Path, option: list[str], name: str, example: str) -> None:
     result = call(contract.app, "export", str(EXAMPLES / example), *option)
     (tmp_path / name).write_text(result.stdout)

@@ -69,7 +69,7 @@ def test_exactly_at_the_figures_holds() -> None:
     assert "= 4.000000 €/1k > target 3.999999 €/1k" in finding.message
 
 
-@pytest.mark.parametrize("example", ["pilotis.toml", "minimal.toml"])
+@pytest.mark.parametrize("example", ["pilotis.toml", "minimal.toml", "everything.toml"])
 def test_the_examples_hold(example: str) -> None:
     assert not [
         finding for finding in check(derive(load(EXAMPLES / example)), dt.date(2026, 10, 1)) if finding.severity == "error"
