@@ -1,0 +1,53 @@
+# Rendered by Pilotis from contract 'rag', digest 3613b9e3b157f0533f165cc10d8cfcc09ee62d4ef796100eb33fa016057e7c2a.
+# Edit the contract, then run: pilotis render
+
+# The original files.
+# Unused until the contract says `infra.blobs = "s3"`: now it keeps them in a folder.
+module "blobs" {
+  #checkov:skip=CKV_TF_1:A module of the registry is pinned by its exact version; only one from git can be by its commit.
+
+  source  = "terraform-aws-modules/s3-bucket/aws"
+  version = "5.15.4"
+
+  bucket                                = "rag-dev-blobs-a379a6f6"
+  force_destroy                         = false
+  control_object_ownership              = true
+  object_ownership                      = "BucketOwnerEnforced"
+  block_public_acls                     = true
+  block_public_policy                   = true
+  ignore_public_acls                    = true
+  restrict_public_buckets               = true
+  attach_deny_insecure_transport_policy = true
+  attach_require_latest_tls_policy      = true
+
+  versioning = {
+    enabled = "true"
+  }
+
+  server_side_encryption_configuration = {
+    rule = {
+      apply_server_side_encryption_by_default = {
+        sse_algorithm     = "aws:kms"
+        kms_master_key_id = module.key.key_arn
+      }
+      bucket_key_enabled = true
+    }
+  }
+
+  lifecycle_rule = [
+    {
+      id      = "forget"
+      enabled = true
+      filter = {
+        prefix = ""
+      }
+      abort_incomplete_multipart_upload_days = 7
+      noncurrent_version_expiration = {
+        days = 30
+      }
+      expiration = {
+        expired_object_delete_marker = true
+      }
+    },
+  ]
+}

@@ -1,0 +1,36 @@
+# Rendered by Pilotis from contract 'rag', digest 3613b9e3b157f0533f165cc10d8cfcc09ee62d4ef796100eb33fa016057e7c2a.
+# Edit the contract, then run: pilotis render
+
+# One key for the env: who may not use it reads nothing of what the env stores.
+module "key" {
+  #checkov:skip=CKV_TF_1:A module of the registry is pinned by its exact version; only one from git can be by its commit.
+
+  source  = "terraform-aws-modules/kms/aws"
+  version = "4.2.0"
+
+  description             = "All that rag-dev stores."
+  aliases                 = ["rag-dev"]
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+
+  key_statements = [
+    {
+      sid = "Logs"
+      principals = [
+        {
+          type        = "Service"
+          identifiers = ["logs.eu-west-3.amazonaws.com"]
+        },
+      ]
+      actions   = ["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"]
+      resources = ["*"]
+      condition = [
+        {
+          test     = "ArnLike"
+          variable = "kms:EncryptionContext:aws:logs:arn"
+          values   = ["arn:aws:logs:eu-west-3:${var.account_id}:log-group:*"]
+        },
+      ]
+    },
+  ]
+}
