@@ -13,6 +13,7 @@ from pilotis.derive.plan import Plan
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
+from pilotis.render.monitoring.monitoring import files as monitoring
 from pilotis.render.runbook.runbook import files as runbook
 from pilotis.render.wording import LANGUAGES, Language
 
@@ -23,7 +24,7 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
         "iac": (),
         "runbook": (runbook, diagrams),
         "scaling_matrix": (),
-        "budget_alerts": (),
+        "budget_alerts": (monitoring,),
     }
 )
 """What each word of the contract's `deliverables` makes."""
