@@ -9,9 +9,10 @@ from typing import Any
 from pilotis.derive.site import Site
 from pilotis.render.files import Scene
 from pilotis.render.monitoring import cost, service, slo
-from pilotis.render.monitoring.alert import Alert, Case, Recording
+from pilotis.render.monitoring.alert import Alert, Case, Recording, seconds
 from pilotis.render.runbook.alerts import page_of
 
+LONG_S = 86_400
 GROUPS = ("service", "cost", "batch")
 
 
@@ -39,13 +40,24 @@ def page_url(alert: str, site: Site) -> str:
     return f"{site.runbook_url}/{page_of(alert).removesuffix('.md')}"
 
 
-def tests(scene: Scene, site: Site, group: str) -> dict[str, Any]:
-    """What `promtool test rules` takes: each case of each alert of the group."""
-    return {
-        "rule_files": [f"../rules/{name}.yml" for name in GROUPS if name == group],
-        "evaluation_interval": "1m",
-        "tests": [_test(alert, case, site) for alert in alerts(scene, site) if alert.group == group for case in alert.cases],
-    }
+def tests(scene: Scene, site: Site, group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By the ending of their file, what `promtool test rules` takes: each case of each alert of the group. Those of a day and more
+    are evaluated less often, since a week of minutes takes minutes.
+    """
+    cases = [(alert, case) for alert in alerts(scene, site) if alert.group == group for case in alert.cases]
+    for ending, every, those in (
+        ("test", "1m", [pair for pair in cases if seconds(pair[1].at) < LONG_S]),
+        ("long_test", "4m", [pair for pair in cases if seconds(pair[1].at) >= LONG_S]),
+    ):
+        if those:
+            yield (
+                ending,
+                {
+                    "rule_files": [f"../rules/{group}.yml"],
+                    "evaluation_interval": every,
+                    "tests": [_test(alert, case, site) for alert, case in those],
+                },
+            )
 
 
 def _rule(alert: Alert, site: Site) -> dict[str, Any]:

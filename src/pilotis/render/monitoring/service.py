@@ -196,24 +196,24 @@ def _room(scene: Scene, site: Site) -> Iterator[Alert]:
 
 def _kept(site: Site) -> Iterator[Alert]:
     if site.env.snapshot is not None:
-        age = "rag_snapshot_age_seconds"
+        since = "rag_snapshot_age_seconds"
         yield Alert(
             name="SnapshotOld",
             group="batch",
             # From many processes: the least, since all ask the same store and one may have asked long ago.
-            expr=f"min({age}) > {SNAPSHOT_S}",
+            expr=f"min({since}) > {SNAPSHOT_S}",
             for_="30m",
             severity="ticket",
             summary="The last snapshot is too old.",
             description="No snapshot has been taken for 26 hours; the contract asks for one a day.",
             units="s",
             cases=(
-                Case(why="two days", series={age: "172800x90"}, at="60m", fires=({},)),
-                Case(why="this night's", series={age: "3600x90"}, at="60m"),
+                Case(why="two days", series={since: "172800x90"}, at="60m", fires=({},)),
+                Case(why="this night's", series={since: "3600x90"}, at="60m"),
             ),
         )
     days = site.secrets.max_age_days
-    secret = 'rag_secret_age_seconds{name="OPENAI_API_KEY"}'
+    age = 'rag_secret_age_seconds{name="OPENAI_API_KEY"}'
     yield Alert(
         name="SecretOld",
         group="service",
@@ -226,10 +226,10 @@ def _kept(site: Site) -> Iterator[Alert]:
         cases=(
             Case(
                 why="a day too old",
-                series={secret: f"{(days + 1) * 86_400}x120"},
+                series={age: f"{(days + 1) * 86_400}x120"},
                 at="2h",
                 fires=({"name": "OPENAI_API_KEY"},),
             ),
-            Case(why="new", series={secret: "3600x120"}, at="2h"),
+            Case(why="new", series={age: "3600x120"}, at="2h"),
         ),
     )

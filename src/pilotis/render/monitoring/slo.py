@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
 
 from pilotis.contract.infra import Severity
 from pilotis.derive.names import METRICS
@@ -118,7 +117,7 @@ def alerts(scene: Scene, site: Site) -> Iterator[Alert]:  # noqa: ARG001 (every 
         for ending, severity, for_, burns in BURNS:
             able = [burn for burn in burns if burn.factor * objective.budget < 1]
             if able:
-                yield _alert(scene, objective, ending, severity, for_, able)
+                yield _alert(scene, objective, ending, severity=severity, for_=for_, burns=able)
 
 
 def threshold(burn: Burn, objective: Objective) -> str:
@@ -129,9 +128,7 @@ def _recording(name: str, expr: str, units: str) -> Recording:
     return Recording(name=name, group="service", expr=expr, labels=(), units=units)
 
 
-def _alert(
-    scene: Scene, objective: Objective, ending: Literal["Fast", "Slow"] | str, severity: Severity, for_: str, burns: list[Burn]
-) -> Alert:
+def _alert(scene: Scene, objective: Objective, ending: str, severity: Severity, for_: str, burns: list[Burn]) -> Alert:
     parts = [
         f"({objective.record}{burn.long} > {threshold(burn, objective)}\n"
         f"and {objective.record}{burn.short} > {threshold(burn, objective)}\n"
@@ -154,23 +151,24 @@ def _alert(
 
 
 def _cases(scene: Scene, objective: Objective, burns: list[Burn]) -> tuple[Case, ...]:
-    at = burns[0].long if burns[0].long != "1h" else "2h"
-    minutes = 60 * (26 if at == "1d" else 3)
-    at = "25h" if at == "1d" else at
+    hours = 25 if burns[0].long == "1d" else 2
+    minutes = hours * 60 + 60
+    few = _series(scene, objective, good=0, bad=10, minutes=0)
     return (
-        Case(why="all go wrong", series=_series(scene, objective, good=0, bad=10, minutes=minutes), at=at, fires=({},)),
-        Case(why="all are well", series=_series(scene, objective, good=10, bad=0, minutes=minutes), at=at),
-        Case(why="nobody asks", series=_series(scene, objective, good=0, bad=0, minutes=minutes), at=at),
+        Case(
+            why="all go wrong",
+            series=_series(scene, objective, good=0, bad=10, minutes=minutes),
+            at=f"{hours}h",
+            fires=({},),
+        ),
+        Case(why="all are well", series=_series(scene, objective, good=10, bad=0, minutes=minutes), at=f"{hours}h"),
+        Case(why="nobody asks", series=_series(scene, objective, good=0, bad=0, minutes=minutes), at=f"{hours}h"),
         Case(
             why="too few to say",
-            series={name: values.replace("+10x", "+0x") + " 3x5" for name, values in _few(scene, objective, minutes).items()},
-            at=at,
+            series={name: f"0x{hours * 60 - 4} 10x60" if "+10x" in values else f"0x{minutes}" for name, values in few.items()},
+            at=f"{hours}h",
         ),
     )
-
-
-def _few(scene: Scene, objective: Objective, minutes: int) -> dict[str, str]:
-    return _series(scene, objective, good=0, bad=10, minutes=minutes)
 
 
 def _series(scene: Scene, objective: Objective, *, good: int, bad: int, minutes: int) -> dict[str, str]:
