@@ -265,7 +265,7 @@ def _meter(site: Site) -> Iterator[Alert]:
     )
 
 
-def _budget(
+def _budget(  # noqa: PLR0917 (the columns of a table)
     name: str,
     expr: str,
     severity: str,

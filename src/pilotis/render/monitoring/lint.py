@@ -51,7 +51,7 @@ def _names(expr: str, known: Mapping[str, frozenset[str]]) -> Iterator[str]:
     bare = re.sub(r'"[^"]*"', "", expr)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|offset\s+\w+", " ", bare)
     bare = re.sub(r"\b(by|on|ignoring|without|group_left|group_right)\s*\([^)]*\)", " ", bare)
-    for name in _NAME.findall(re.sub(r"\b\d[\w.]*", " ", bare)):
+    for name in _NAME.findall(re.sub(r"(?<![\w:])\d[\w.]*", " ", bare)):
         if name not in _WORDS and name not in known:
             yield f"{name} is no metric"
 

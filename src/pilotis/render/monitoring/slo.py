@@ -128,7 +128,7 @@ def _recording(name: str, expr: str, units: str) -> Recording:
     return Recording(name=name, group="service", expr=expr, labels=(), units=units)
 
 
-def _alert(scene: Scene, objective: Objective, ending: str, severity: Severity, for_: str, burns: list[Burn]) -> Alert:
+def _alert(scene: Scene, objective: Objective, ending: str, *, severity: Severity, for_: str, burns: list[Burn]) -> Alert:
     parts = [
         f"({objective.record}{burn.long} > {threshold(burn, objective)}\n"
         f"and {objective.record}{burn.short} > {threshold(burn, objective)}\n"
