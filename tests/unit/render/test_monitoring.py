@@ -62,7 +62,7 @@ def test_every_question_passes_the_lint(at: Scene) -> None:
     for site in at.sites.values():
         recorded = recordings(at, site)
         known, days = labels_of(recorded), site.alerts.retention_days
-        asked = [one.expr for one in (*recorded, *alerts(at, site))]
+        asked = [*(one.expr for one in recorded), *(one.expr for one in alerts(at, site))]
         asked += [
             target["expr"]
             for board in dashboards(at, site).values()
@@ -109,7 +109,7 @@ def test_without_objectives_and_snapshots_their_alerts_are_not_there(tmp_path: P
     at = told(tmp_path, "")
     names = {alert.name for alert in alerts(at, at.sites["dev"])}
     assert not names & {"LatencyBudgetBurnFast", "SnapshotOld", "CostMeterSilent"}
-    at = told(tmp_path, 'snapshot = { place = "snapshots" }\n[slo]\np95_ms = 900\n')
+    at = told(tmp_path, 'snapshot = { place = "/snapshots" }\n[slo]\np95_ms = 900\n')
     names = {alert.name for alert in alerts(at, at.sites["dev"])}
     assert {"LatencyBudgetBurnFast", "SnapshotOld"} <= names
 
