@@ -83,6 +83,8 @@ def test_every_question_passes_the_lint(at: Scene) -> None:
         ("rag:requests_failed:ratio1h > 1.44", "never exceed"),
         ('rag_requests_total{plane="online"} > 1', "no label plane"),
         ("rag_request_seconds > 1", "is no metric"),
+        ("sum(rate(rag_cost_eur_total[1h])) / sum(rate(rag_requests_total[1h])) > 1", "floor"),
+        ("rate(rag_cost_eur_total[1h]) / rate(rag_requests_total[1h]) > 2", "floor"),
     ],
 )
 def test_the_lint_refuses(expr: str, said: str) -> None:

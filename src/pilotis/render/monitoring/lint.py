@@ -63,9 +63,28 @@ def _units(expr: str) -> Iterator[str]:
 
 
 def _floors(expr: str) -> Iterator[str]:
-    for divisor in re.findall(r"/\s*(\(?\s*sum(?: by \([^)]*\))? ?\(\s*(?:rate|increase)\(.*)", expr):
-        if not re.search(r">=? ?\d", divisor):
+    """A comparison outside the divisor is the alert's threshold, and no floor."""
+    bare = re.sub(r'"[^"]*"', '""', expr)
+    for found in re.finditer(r"/", bare):
+        divisor = _operand(bare[found.end() :])
+        if re.search(r"\b(rate|increase)\(", divisor) and not re.search(r">=?\s*\d|\bclamp_min\(", divisor):
             yield "a share is taken of events that may be none: give its divisor a floor"
+
+
+def _operand(text: str) -> str:
+    """The operand that a text begins with: all up to the end of its last parenthesis, with what it is grouped by."""
+    head = re.match(
+        r"\s*((on|ignoring|group_left|group_right)\b\s*(\([^)]*\))?\s*)*(\w+\s*)?((by|without)\s*\([^)]*\)\s*)?", text
+    )
+    start = head.end() if head else 0
+    if not text.startswith("(", start):
+        return text[:start]
+    depth = 0
+    for at in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[: at + 1]
+    return text
 
 
 def _ranges(expr: str, retention_days: int) -> Iterator[str]:
