@@ -24,13 +24,15 @@ severities = ["page"]
 [alerts.receivers.sales]
 kind = "slack"
 channel = "#sales"
-bus = ["sales"]
+bus = ["sales", 'R&D "a.b" (x)']
 [alerts.receivers.mail]
 kind = "email"
 to = "a@example.com"
 severities = ["ticket"]
 [alerts.receivers.hook]
 kind = "webhook"
+url = "https://hooks.example.com/alerts"
+url = "https://hooks.example.com/alerts"
 severities = ["info"]
 """
 
@@ -67,6 +69,8 @@ def test_alerts_fire_and_are_silent(rendered: Rendered, tool: Tool) -> None:
         (["severity=ticket"], "mail"),
         (["severity=ticket", "bu=sales"], "sales,mail"),
         (["severity=info", "bu=hr"], "hook"),
+        (["severity=info", 'bu="R&D \\"a.b\\" (x)"'], "sales,hook"),
+        (["severity=info", 'bu="R&D \\"aXb\\" (x)"'], "hook"),
         (["severity=none"], "nobody"),
     ],
 )

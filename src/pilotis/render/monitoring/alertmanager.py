@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pilotis.contract.infra import SEVERITIES, Receiver, Severity
@@ -51,13 +52,19 @@ def _of(severity: Severity, receivers: Mapping[str, Receiver]) -> dict[str, Any]
     told = [
         {
             "receiver": name,
-            "matchers": [f'bu=~"{"|".join(receiver.bus)}"'] if receiver.bus else [],
+            "matchers": [_any_of("bu", receiver.bus)] if receiver.bus else [],
             "continue": True,
         }
         for name, receiver in receivers.items()
         if severity in receiver.severities
     ]
     return {**route, "routes": told} if told else route
+
+
+def _any_of(label: str, values: Iterable[str]) -> str:
+    """Names of business units are free text: neither of what a regular expression nor of what a quoted text means may be in them."""
+    either = "|".join(re.sub(r"[\\\\.+*?()|\[\]{}^$]", r"\\\g<0>", value) for value in values)
+    return f'{label}=~"{either.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"'
 
 
 def _inhibited() -> list[dict[str, Any]]:
