@@ -48,6 +48,8 @@ REPLACED = 0.3
 LAG_S = 5.0
 """The caches are told of new content once it is there: by the worker at once, or by the API's own round."""
 INDEXED_S = 60.0
+LEAST_DELETED, LONGEST = 3, 8
+"""On a busy machine it goes on until so much was deleted, for so many times as long as was asked."""
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Load:
         for thread in threads:
             thread.start()
         self.over.wait(seconds)
+        until(lambda: self.over.is_set() or self.done["deleted"] >= LEAST_DELETED, LONGEST * seconds)
         self.over.set()
         for thread in threads:
             thread.join()

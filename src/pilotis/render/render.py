@@ -16,6 +16,7 @@ from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.image import image
 from pilotis.render.index import index
+from pilotis.render.monitoring.monitoring import files as monitoring
 from pilotis.render.runbook.runbook import files as runbook
 from pilotis.render.terraform import folder as terraform
 from pilotis.render.wording import LANGUAGES, Language
@@ -27,7 +28,7 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
         "iac": (terraform.files, kubernetes.files, image.files, ansible.files),
         "runbook": (runbook, diagrams),
         "scaling_matrix": (),
-        "budget_alerts": (),
+        "budget_alerts": (monitoring,),
     }
 )
 """What each word of the contract's `deliverables` makes."""

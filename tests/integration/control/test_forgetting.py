@@ -137,13 +137,17 @@ def test_redis_that_forgot_everything_is_told_the_steps_again(bridge: Up, client
     assert client.post("/v1/ask", json={"question": "Is it free?"}).status_code == 503
     with redis_of(bridge) as connection:
         connection.flushall()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while (refused := client.post("/v1/ask", json={"question": "Is it free?"})).json().get("code") != "guardrail":
         assert refused.status_code == 503, "nobody is served meanwhile"
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert [row["step"] for row in bridge.cli("guardrail", "reset", "--all")["moved"]] == ["full"]
-    assert ask(client, "Is it free?")["step"] == "full"
+    # Until the counters are open again the process goes by the step that it knew.
+    while (answered := client.post("/v1/ask", json={"question": "Is it free?"})).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert answered.raise_for_status().json()["step"] == "full"
     status = bridge.cli("guardrail", "status")
     assert {row["step"] for row in status["scopes"]} == {"full"}
     assert [move["to_level"] for move in status["moves"][:2]] == [0, 2]

@@ -30,6 +30,7 @@ from pilotis.render.kubernetes.route import GATEWAY_PLUGIN, route
 from pilotis.render.kubernetes.scaling import scaling
 from pilotis.render.kubernetes.secrets import JUDGE, STORES, secrets
 from pilotis.render.kubernetes.workers import alone, migration, workers
+from pilotis.render.monitoring.rules import rule_groups
 
 FIRST: Mapping[str, Callable[[Place], Iterator[Manifest]]] = MappingProxyType(
     {
@@ -70,15 +71,10 @@ def manifests(at: Place, groups: Sequence[Mapping[str, Any]] = ()) -> dict[str, 
     return {name: made for name, made in {**first, **then, "rules": list(rules(at, groups))}.items() if made}
 
 
-def rule_groups(scene: Scene, site: Site) -> Sequence[Mapping[str, Any]]:  # noqa: ARG001 (until rules are rendered)
-    """The rules of an env, for Prometheus Operator."""
-    return ()
-
-
 def _env(scene: Scene, env: str, site: Site) -> Iterator[File]:
     at = place(scene, site)
     folder = f"kubernetes/{env}"
-    made = manifests(at, rule_groups(scene, site))
+    made = manifests(at, rule_groups(scene, site) if "budget_alerts" in scene.plan.contract.deliverables else ())
     for name, documents in made.items():
         yield File(path=f"{folder}/{name}.yaml", content=scene.banner() + to_yaml(documents), env=env)
     yield File(path=f"{folder}/kustomization.yaml", content=scene.banner() + to_yaml(_kustomization(at, made)), env=env)

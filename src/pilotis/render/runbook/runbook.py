@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilotis.render.files import File, Scene
+from pilotis.render.monitoring.rules import alerts
 from pilotis.render.runbook.alerts import Alert, warned
 from pilotis.render.runbook.pages import said
 from pilotis.render.wording import Wording
@@ -31,15 +32,16 @@ PAGES = (
 
 def files(scene: Scene) -> Iterator[File]:
     """runbook/LANGUAGE/PAGE.md: the pages of `PAGES` and one for each alert, under its name in lower case with hyphens."""
-    yield from pages(scene, {})
+    main_first = sorted(scene.sites.values(), key=lambda site: site.env.name != scene.main.env.name)
+    yield from pages(scene, {site.env.name: alerts(scene, site) for site in main_first})
 
 
-def pages(scene: Scene, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[File]:
+def pages(scene: Scene, of_envs: Mapping[str, Sequence[Alert]]) -> Iterator[File]:
     """The same for these alerts of each env, the main env's first."""
     for language in scene.languages:
         words = Wording(language)
         templates = _environment(words)
-        those = list(warned(alerts, words))
+        those = list(warned(of_envs, words))
         known = {**said(scene, words), "language": language, "alerts": those}
         made = {name: (f"{language}/{name}.md.j2", known) for name in PAGES}
         made |= {alert.page.removesuffix(".md"): (f"{language}/alert.md.j2", {**known, "alert": alert}) for alert in those}
