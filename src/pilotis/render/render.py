@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
+from pilotis.render.delivery import files as delivery
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
@@ -20,7 +21,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (),
+        "iac": (delivery,),
         "runbook": (runbook, diagrams),
         "scaling_matrix": (),
         "budget_alerts": (),
