@@ -68,7 +68,7 @@ def stages(scene: Scene) -> tuple[int, ...]:
 def workflow(scene: Scene) -> dict[str, Any]:
     """The workflow as plain values, keys in the order in which they are read."""
     site = scene.main
-    jobs = {"contract": _contract(scene), "build": _build(site), "scan": _scan(site)}
+    jobs = {"contract": _contract(), "build": _build(site), "scan": _scan(site)}
     last = ["build", "scan"]
     staging = scene.sites.get("staging")
     if staging is not None and staging is not site:
@@ -120,7 +120,7 @@ def _job(
     return head | ({"needs": needs} if needs else {}) | {"permissions": dict(permissions)} | more | {"steps": steps}
 
 
-def _contract(scene: Scene) -> dict[str, Any]:
+def _contract() -> dict[str, Any]:
     steps = [
         _checkout(),
         _use("actions/setup-python", "Set up Python", **{"python-version": _PYTHON}),
@@ -182,7 +182,7 @@ def _staging(scene: Scene, site: Site) -> dict[str, Any]:
     steps = [
         _checkout(),
         *_reach(site),
-        _create(site),
+        _create(),
         {
             "name": "Start, and wait for the verdict",
             "env": {"RELEASE": "${{ steps.create.outputs.release }}"},
@@ -200,7 +200,7 @@ def _staging(scene: Scene, site: Site) -> dict[str, Any]:
 def _propose(scene: Scene, needs: list[str]) -> dict[str, Any]:
     site = scene.main
     outputs = {"release": "${{ steps.create.outputs.release }}"}
-    steps = [*_reach(site), _create(site)]
+    steps = [*_reach(site), _create()]
     return _job(
         "Propose", 15, _CLOUD, steps, needs, environment=site.env.name, outputs=outputs, env={"PILOTIS": _pilotis(site)}
     )
@@ -254,7 +254,7 @@ def _reach(site: Site) -> list[dict[str, Any]]:
     return [_cloud(site, "${{ vars.AWS_ROLE }}"), {"name": "Reach the cluster", "run": run}]
 
 
-def _create(site: Site) -> dict[str, Any]:
+def _create() -> dict[str, Any]:
     return {
         "name": "Create the release",
         "id": "create",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from pilotis.render.files import scene
 
 
 def rendered(text: str = "") -> dict[str, Any]:
-    return workflow(scene(derive(parse(text) if text else default())))
+    return workflow(scene(derive(parse(text, Path("pilotis.toml")) if text else default())))
 
 
 def test_the_order_is_build_scan_staging_approvals_stages() -> None:
