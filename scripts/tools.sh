@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What some tests need besides Python: installed where CI runs us as root, else named in one line. Tests without it skip, and say so.
 set -euo pipefail
-declare -A packages=([haproxy]=haproxy [promtool]=prometheus [amtool]=prometheus-alertmanager [npm]=npm)
+declare -A packages=([haproxy]=haproxy [promtool]=prometheus [amtool]=prometheus-alertmanager [npm]=npm [shellcheck]=shellcheck)
 missing=()
 for program in "${!packages[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$program" > /dev/null || missing+=("${packages[$program]}")

@@ -15,6 +15,7 @@ from pilotis.cli import (
     ask,
     cache,
     contract,
+    contract_diff,
     cost,
     demo,
     doctor,
@@ -138,6 +139,7 @@ _keys.command("list")(keys.list_keys)
 _keys.command("revoke")(keys.revoke)
 _keys.command("rotate", epilog="pilotis keys rotate ID --overlap 24h")(keys.rotate)
 app.add_typer(_keys, name="keys")
+contract.app.command("diff", epilog=contract_diff.EPILOG)(contract_diff.diff)
 app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
 app.add_typer(guardrail.app, name="guardrail")

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from pilotis.derive.plan import Plan
 from pilotis.render import kubernetes
 from pilotis.render.ansible import ansible
+from pilotis.render.delivery import files as delivery
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.image import image
@@ -25,7 +26,7 @@ Deliverer = Callable[[Scene], Iterator[File]]
 
 DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
-        "iac": (terraform.files, kubernetes.files, image.files, ansible.files),
+        "iac": (terraform.files, kubernetes.files, image.files, ansible.files, delivery),
         "runbook": (runbook, diagrams),
         "scaling_matrix": (),
         "budget_alerts": (monitoring,),
