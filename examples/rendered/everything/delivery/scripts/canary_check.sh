@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Rendered by Pilotis from contract 'rag', digest 56e48431201f2aa9b26160b0bfe226a4c6cac88e6a828739a6b1dcde02637166.
+# Edit the contract, then run: pilotis render
+
+# Waits for Pilotis' verdict on RELEASE at its present stage. Exit code 0: it may go on; 1: it failed; 3: no verdict in time.
+set -euo pipefail
+: "${RELEASE:?which release}"
+read -ra pilotis <<< "${PILOTIS:-pilotis}"
+deadline=$((SECONDS + ${WAIT_S:-20400}))
+while true; do
+  verdict=0
+  "${pilotis[@]}" release check "$RELEASE" --json || verdict=$?
+  # 3 says that there is too little to judge yet; whatever else is not 0 is a failure.
+  [ "$verdict" -eq 3 ] || exit "$verdict"
+  [ "$SECONDS" -lt "$deadline" ] || exit 3
+  sleep "${EVERY_S:-30}"
+done
