@@ -32,7 +32,6 @@ severities = ["ticket"]
 [alerts.receivers.hook]
 kind = "webhook"
 url = "https://hooks.example.com/alerts"
-url = "https://hooks.example.com/alerts"
 severities = ["info"]
 """
 

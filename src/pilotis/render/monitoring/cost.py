@@ -65,7 +65,10 @@ def recordings(scene: Scene, site: Site) -> Iterator[Recording]:  # noqa: ARG001
 def alerts(scene: Scene, site: Site) -> Iterator[Alert]:
     yield from _per_request(scene, site)
     yield from _budgets()
+    yield from _anomaly()
     yield from _meter(site)
+    yield from _booked()
+    yield from _settled()
 
 
 def _per_request(scene: Scene, site: Site) -> Iterator[Alert]:
@@ -152,7 +155,10 @@ def _budgets() -> Iterator[Alert]:
         "{{ $labels.scope }} will have spent more than its month's budget when the month ends, at the pace of the last 6 h.",
         (_money("month", "6+0.01x500", "100"), _money("month", "6+0.0001x500", "100")),
     )
-    delta = f"{month}_delta1h"
+
+
+def _anomaly() -> Iterator[Alert]:
+    delta = "rag:budget_spent_eur:month_delta1h"
     yield Alert(
         name="CostAnomaly",
         group="cost",
@@ -208,6 +214,9 @@ def _meter(site: Site) -> Iterator[Alert]:
                 Case(why="nobody asks", series={events: "0x60", cost: "5x60"}, at="40m"),
             ),
         )
+
+
+def _booked() -> Iterator[Alert]:
     yield Alert(
         name="PriceMissing",
         group="cost",
@@ -235,6 +244,9 @@ def _meter(site: Site) -> Iterator[Alert]:
             Case(why="all have one", series={'rag_cost_unpriced_total{model="m"}': "0x40"}, at="25m"),
         ),
     )
+
+
+def _settled() -> Iterator[Alert]:
     yield Alert(
         name="OutboxNotEmptied",
         group="cost",

@@ -26,6 +26,7 @@ def job(site: Site) -> str:
 def alerts(scene: Scene, site: Site) -> Iterator[Alert]:
     yield from _present(site)
     yield from _whole(site)
+    yield from _elsewhere()
     yield from _room(scene, site)
     yield from _kept(site)
 
@@ -110,6 +111,9 @@ def _whole(site: Site) -> Iterator[Alert]:
                 Case(why="a step before", series={level: f"{last - 1}x20"}, at="10m"),
             ),
         )
+
+
+def _elsewhere() -> Iterator[Alert]:
     open_ = 'rag_breaker_open{model="m"}'
     yield Alert(
         name="ModelBreakerOpen",
