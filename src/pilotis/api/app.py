@@ -66,7 +66,7 @@ def create_app(plan: Plan, env: Env, service: Service, *, gate: Gate | None = No
     )
     remove_compress_type("text/event-stream")
     app.state.plan, app.state.env, app.state.service, app.state.gate = plan, env, service, gate
-    app.state.looks, app.state.gauged = {}, set()
+    app.state.looks, app.state.gauged, app.state.budgeted = {}, set(), set()
     problems.install(app)
     chat.install(app)
     for module in (ask, chat, search, documents, feedback, costs, keys, admin, health, docs):

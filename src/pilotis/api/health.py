@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pilotis import __version__
 from pilotis.api.problems import problem
 from pilotis.errors import PilotisError
+from pilotis.online.booking import gauge_budgets
 from pilotis.ports import Deps
 
 log = logging.getLogger("pilotis.api")
@@ -61,7 +62,9 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     app = request.app.state
     app.service.deps.meter.gauge("rag_in_flight", app.gate.inside)
-    await _shared(request, "queues", lambda: _gauge_queues(app.service.deps, app.gauged))
+    deps: Deps = app.service.deps
+    await _shared(request, "queues", lambda: _gauge_queues(deps, app.gauged))
+    await _shared(request, "budgets", lambda: gauge_budgets(deps.outbox, deps.meter, app.budgeted))
     return Response(app.service.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
