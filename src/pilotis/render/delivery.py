@@ -189,7 +189,7 @@ def _staging(scene: Scene, site: Site) -> dict[str, Any]:
             "run": "deploy/delivery/scripts/promote_canary.sh start\ndeploy/delivery/scripts/canary_check.sh\n",
         },
         {"name": "It answers", "run": f'curl --fail --silent --show-error --max-time 30 "https://{site.host}/health/ready"'},
-        {"name": "The golden set", "run": "$PILOTIS eval run --gate"},
+        {"name": "The golden set", "run": "${PILOTIS/exec/exec --stdin} eval run /dev/stdin --gate < golden.jsonl"},
         _abort("${{ steps.create.outputs.release }}"),
     ]
     return _job(
