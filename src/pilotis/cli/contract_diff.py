@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "pilotis contract diff old.toml new.toml                  every env that both have\n\n"
     "pilotis contract diff old.toml new.toml --env prod --markdown > comment.md\n\n"
-    "pilotis contract diff pilotis.toml --env staging..prod   what it means to go from one env to the other\n\n"
+    "pilotis contract diff pilotis.toml --from-env staging --to-env prod   from one env to the other\n\n"
+    "pilotis contract diff old.toml new.toml --fail-on high   exits 3 where a risk is high\n\n"
 )
 
 
@@ -31,16 +32,18 @@ def diff(  # noqa: PLR0917 - Typer calls it, by name
     ctx: typer.Context,
     before: Annotated[Path, typer.Argument(metavar="A", help="The contract as it is.")],
     after: Annotated[Path | None, typer.Argument(metavar="[B]", help="As it shall be; A itself when left out.")] = None,
+    from_env: Annotated[str | None, typer.Option("--from-env", help="An env of A, to compare with --to-env.")] = None,
+    to_env: Annotated[str | None, typer.Option("--to-env", help="An env of B, or of A without B.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Write Markdown, for a pull request.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show what stays the same, too.")] = False,
     fail_on: Annotated[
         Literal["low", "medium", "high", "never"], typer.Option(help="The gravest risk from which on the exit code is 3.")
-    ] = "high",
+    ] = "never",
 ) -> None:
     """Show what changes in cost, capacity, objectives, approvals, secrets and files, and grade the risk.
 
-    `--env` takes one env, or two as `staging..prod`. Exit code 0: nothing as risky as `--fail-on`; 1: `contract check` refuses the new
-    contract; 2: a file is wrong; 3: a risk as grave as `--fail-on`, or graver.
+    Exit code 0: nothing as risky as `--fail-on`; 1: `contract check` refuses the new contract, or there is nothing to compare; 2: a file is
+    wrong; 3: a risk as grave as `--fail-on`, or graver.
     """
     from pilotis.contract.load import load
     from pilotis.derive.check import check
@@ -49,7 +52,7 @@ def diff(  # noqa: PLR0917 - Typer calls it, by name
     from pilotis.derive.plan import derive
 
     old, new = derive(load(before)), derive(load(after or before))
-    pairs = _pairs(output.options(ctx).env, old, new, alone=after is None)
+    pairs = _moved(from_env, to_env, output.options(ctx).env) or _pairs(output.options(ctx).env, old, new, alone=after is None)
     found = [difference(old, new, env=a, to_env=b) for a, b in pairs]
     files = _files(old, new, [b for _, b in pairs]) if after is not None else ()
     goals = {b for _, b in pairs}
@@ -72,21 +75,30 @@ def diff(  # noqa: PLR0917 - Typer calls it, by name
         raise typer.Exit(3)
 
 
+def _moved(before: str | None, after: str | None, env: str | None) -> list[tuple[str, str]]:
+    """From the one named env to the other; empty where none is named. Raises Invalid for half of a pair, or a third env."""
+    if before is None and after is None:
+        return []
+    if before is None or after is None or env is not None:
+        raise Invalid(
+            "A move from one env to another needs --from-env and --to-env, and no --env.",
+            remedy="Name both: --from-env staging --to-env prod.",
+        )
+    return [(before, after)]
+
+
 def _pairs(env: str | None, old: Plan, new: Plan, *, alone: bool) -> list[tuple[str, str]]:
     """From which env to which. Raises Invalid where there is nothing to compare."""
-    if env and ".." in env:
-        before, _, after = env.partition("..")
-        return [(before, after)]
     if alone:
         raise Invalid(
             "There is one contract and no two envs: nothing to compare.",
-            remedy="Name a second contract, or two envs: --env staging..prod.",
+            remedy="Name a second contract, or two envs: --from-env staging --to-env prod.",
         )
     if env:
         return [(env, env)]
     both = [name for name in new.envs if name in old.envs]
     if not both:
-        raise Invalid("The two contracts have no env in common.", remedy="Name two: --env A..B.")
+        raise Invalid("The two contracts have no env in common.", remedy="Name two: --from-env A --to-env B.")
     return [(name, name) for name in both]
 
 

@@ -31,6 +31,8 @@ LONGEST_JOB_MIN = 360
 _SLACK_MIN = 10
 """Of a job beside what its script waits for: checkout, login, abort."""
 _PYTHON = "3.12"
+_BESIDE = "upkeep"
+"""The process in whose pod commands are run: every env has one, and no request waits for it."""
 _READ = {"contents": "read"}
 _CLOUD = {"contents": "read", "id-token": "write"}
 
@@ -189,7 +191,7 @@ def _staging(scene: Scene, site: Site) -> dict[str, Any]:
             "run": "deploy/delivery/scripts/promote_canary.sh start\ndeploy/delivery/scripts/canary_check.sh\n",
         },
         {"name": "It answers", "run": f'curl --fail --silent --show-error --max-time 30 "https://{site.host}/health/ready"'},
-        {"name": "The golden set", "run": "${PILOTIS/exec/exec --stdin} eval run /dev/stdin --gate < golden.jsonl"},
+        {"name": "The golden set", "run": "${PILOTIS/ exec / exec --stdin } eval run /dev/stdin --gate < golden.jsonl"},
         _abort("${{ steps.create.outputs.release }}"),
     ]
     return _job(
@@ -239,9 +241,7 @@ def _minutes(scene: Scene) -> int:
 
 def _pilotis(site: Site) -> str:
     """Run beside the service: its secrets and its database stay within the cluster."""
-    return (
-        f"kubectl --namespace {site.name} exec deployment/{named(site, 'control')} -- python -m pilotis --env {site.env.name}"
-    )
+    return f"kubectl --namespace {site.name} exec deployment/{named(site, _BESIDE)} -- python -m pilotis --env {site.env.name}"
 
 
 def _cloud(site: Site, role: str) -> dict[str, Any]:

@@ -27,12 +27,12 @@ def test_nothing_changes(two: tuple[Path, Path], capsys: pytest.CaptureFixture[s
     assert "nothing changes" in capsys.readouterr().out
 
 
-def test_a_grave_risk_is_3_and_the_level_is_the_callers(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grave_risk_is_3_where_the_caller_says_so(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     two[1].write_text(PRIOR + '[deploy]\napprovals = ["sre"]\n')
     args = ["contract", "diff", *map(str, two), "--markdown"]
-    assert run(args) == 3
+    assert run(args) == 0
     assert "| deploy | approvals | business, sre | sre |  |" in capsys.readouterr().out
-    assert run([*args, "--fail-on", "never"]) == 0
+    assert run([*args, "--fail-on", "high"]) == 3
 
 
 def test_files_that_render_would_change_are_named(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +45,7 @@ def test_files_that_render_would_change_are_named(two: tuple[Path, Path], capsys
 
 def test_a_refused_contract_is_1(capsys: pytest.CaptureFixture[str]) -> None:
     file = str(ROOT / "examples" / "specification.json")
-    assert run(["contract", "diff", file, "--env", "staging..prod", "--json"]) == 1
+    assert run(["contract", "diff", file, "--from-env", "staging", "--to-env", "prod", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["refused"]
     assert Decimal(report["envs"][0]["changes"][0]["after"]) == 21
@@ -53,4 +53,20 @@ def test_a_refused_contract_is_1(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_one_contract_needs_two_envs(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["contract", "diff", str(two[0])]) == 1
-    assert "staging..prod" in capsys.readouterr().err
+    assert "--from-env staging --to-env prod" in capsys.readouterr().err
+
+
+def test_a_risk_below_the_level_is_0(two: tuple[Path, Path]) -> None:
+    two[1].write_text(PRIOR.replace("= 90", "= 95"))
+    args = ["contract", "diff", *map(str, two), "--fail-on"]
+    assert [run([*args, level]) for level in ("high", "medium", "low", "never")] == [0, 3, 3, 0]
+
+
+@pytest.mark.parametrize(
+    "given", [("--from-env", "prod"), ("--to-env", "prod"), ("--from-env", "prod", "--to-env", "prod", "--env", "prod")]
+)
+def test_half_a_move_or_a_third_env_is_refused(
+    given: tuple[str, ...], two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["contract", "diff", *map(str, two), *given]) == 1
+    assert "--from-env and --to-env" in capsys.readouterr().err

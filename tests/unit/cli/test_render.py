@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,23 @@ def test_a_foreign_file_is_overwritten_by_force_alone(tmp_path: Path, capsys: py
     assert [path for path in out.rglob("*") if path.is_file()] == [mine]
     assert run([*args, "--force"]) == 0
     assert mine.read_text() != "mine"
+
+
+def test_a_folder_that_cannot_be_written_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in the way of its parent: rights would not hold root back, and tests may run as root."""
+    contract, parent = tmp_path / "pilotis.toml", tmp_path / "taken"
+    contract.write_text(COSTS)
+    parent.write_text("mine")
+    assert run(["--contract", str(contract), "render", "-o", str(parent / "out")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert parent.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it has no right to")
+def test_a_folder_without_rights_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contract, out = tmp_path / "pilotis.toml", tmp_path / "out"
+    contract.write_text(COSTS)
+    out.mkdir(mode=0o555)
+    assert run(["--contract", str(contract), "render", "-o", str(out)]) == 2
+    assert f"{out} cannot be written" in capsys.readouterr().err
+    assert not list(out.iterdir())

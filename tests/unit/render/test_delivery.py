@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from pilotis.contract.load import parse
 from pilotis.contract.presets import default
 from pilotis.derive.plan import derive
+from pilotis.derive.workload import named, roles
 from pilotis.render.delivery import LONGEST_JOB_MIN, files, workflow
 from pilotis.render.files import scene
 
@@ -61,6 +63,28 @@ def test_no_expression_reaches_a_shell_and_every_stage_can_be_called_back() -> N
         if name == "staging" or name.startswith("stage_"):
             assert job["steps"][-1]["if"] == "failure() || cancelled()"
             assert "release abort" in job["steps"][-1]["run"]
+
+
+def test_commands_run_in_a_deployment_that_is_rendered() -> None:
+    """Not the API's: that is a Rollout."""
+    at = scene(derive(default()))
+    text = str([job.get("env") for job in workflow(at)["jobs"].values()])
+    for env in ("staging", "prod"):
+        site = at.sites[env]
+        there = {named(site, role.name) for role in roles(site) if role.name != "api"}
+        used = set(re.findall(rf"--namespace {site.name} exec deployment/(\S+)", text))
+        assert used, env
+        assert used <= there
+
+
+def test_the_golden_set_goes_in_by_the_standard_input_whatever_the_name_is() -> None:
+    """A contract may be called exec-rag: its namespace is no verb."""
+    steps = rendered('name = "exec-rag"')["jobs"]["staging"]
+    run = next(step["run"] for step in steps["steps"] if step["name"] == "The golden set")
+    shell = f"PILOTIS='{steps['env']['PILOTIS']}'; echo {run.removesuffix(' < golden.jsonl')}"
+    said = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("kubectl --namespace exec-rag-staging exec --stdin deployment/exec-rag-staging-")
+    assert said.endswith("eval run /dev/stdin --gate\n")
 
 
 def test_the_files_say_what_they_are_and_pin_every_action() -> None:
