@@ -13,6 +13,7 @@ from pilotis.derive.plan import Plan
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
+from pilotis.render.matrix import files as matrix
 from pilotis.render.runbook.runbook import files as runbook
 from pilotis.render.wording import LANGUAGES, Language
 
@@ -22,7 +23,7 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
         "iac": (),
         "runbook": (runbook, diagrams),
-        "scaling_matrix": (),
+        "scaling_matrix": (matrix,),
         "budget_alerts": (),
     }
 )
