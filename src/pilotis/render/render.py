@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pilotis.derive.plan import Plan
+from pilotis.render.budget import files as budget
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.index import index
@@ -24,7 +25,7 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
         "iac": (),
         "runbook": (runbook, diagrams),
         "scaling_matrix": (matrix,),
-        "budget_alerts": (),
+        "budget_alerts": (budget,),
     }
 )
 """What each word of the contract's `deliverables` makes."""
