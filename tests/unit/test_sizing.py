@@ -20,7 +20,7 @@ def test_the_rows_of_the_specification(rps: int, row: tuple[int, str, int, str, 
 def test_between_takes_the_next_row_and_beyond_grows_in_proportion() -> None:
     assert (size(Decimal("10.1")).api_pods, size(Decimal("10.1")).cache) == (4, "M")
     beyond = size(Decimal(500))
-    assert (beyond.api_pods, beyond.workers, beyond.shards, beyond.vcpu) == (20, 40, 8, 40)
+    assert (beyond.api_pods, beyond.workers, beyond.shards, beyond.vcpu) == (20, 40, 8, Decimal(40))
 
 
 def test_more_requests_never_need_less_nor_cost_less() -> None:

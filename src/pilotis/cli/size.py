@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pilotis.cli import output
 from pilotis.cli.contract import read
 from pilotis.errors import Invalid
+
+if TYPE_CHECKING:
+    from pilotis.derive.sizing import Bill, Hourly, Size
 
 EPILOG = (
     "pilotis size --rps 120                      the row that carries it, and what it costs a month\n\n"
@@ -45,23 +48,7 @@ def size(
             f"/ {share:f} = {busy / share:.2f} planned"
         )
     if output.options(ctx).json:
-        output.print_json(
-            {
-                "rps": found.rps,
-                "api_pods": found.api_pods,
-                "api_vcpu": found.api_vcpu,
-                "vcpu": found.vcpu,
-                "workers": found.workers,
-                "cache": found.cache,
-                "cache_mib": found.cache_mib,
-                "shards": found.shards,
-                "connections": found.connections(pool),
-                "replicated": replicated,
-                "eur_per_month": cost.total_eur,
-                "how": how,
-                "prices": {"date": hourly.date, "source": hourly.source},
-            }
-        )
+        output.print_json(_document(found, cost, hourly, pool=pool, replicated=replicated) | {"how": how})
         return
     row = (
         *(f"{found.rps:f}", f"{found.api_pods} x {found.api_vcpu:f}", found.workers, f"{found.cache} ({found.cache_mib} MiB)"),
@@ -72,6 +59,23 @@ def size(
     output.note(
         f"compute {cost.compute_eur} €, database {cost.database_eur} €, Redis {cost.cache_eur} €; {hourly.source} ({hourly.date})"
     )
+
+
+def _document(found: Size, cost: Bill, hourly: Hourly, *, pool: int, replicated: bool) -> dict[str, Any]:
+    return {
+        "rps": found.rps,
+        "api_pods": found.api_pods,
+        "api_vcpu": found.api_vcpu,
+        "vcpu": found.vcpu,
+        "workers": found.workers,
+        "cache": found.cache,
+        "cache_mib": found.cache_mib,
+        "shards": found.shards,
+        "connections": found.connections(pool),
+        "replicated": replicated,
+        "eur_per_month": cost.total_eur,
+        "prices": {"date": hourly.date, "source": hourly.source},
+    }
 
 
 def _positive(text: str, option: str) -> Decimal:

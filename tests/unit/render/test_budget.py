@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from openpyxl import load_workbook
+from openpyxl import load_workbook  # type: ignore[import-untyped,unused-ignore]
 
 from pilotis.contract.presets import default
 from pilotis.derive.estimate import estimate_env

@@ -27,7 +27,7 @@ from pilotis.render.runbook.runbook import PAGES, pages
 from pilotis.render.wording import LANGUAGES
 
 ROOT = Path(__file__).parents[3]
-NOT_YET = {("release", verb) for verb in ("status", "start", "approve", "abort", "rollback")} | {("size", "--rps")}
+NOT_YET = {("release", verb) for verb in ("status", "start", "approve", "abort", "rollback")}
 """Commands that the pages may name before they are built: the two words that come first."""
 OF_EVERY_PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds", "up"}
 FULL = """
