@@ -31,6 +31,7 @@ from pilotis.cli import (
     queue,
     render,
     search,
+    size,
     snapshot,
     sync,
     up,
@@ -131,6 +132,7 @@ app.command(epilog="pilotis doctor --json\n\npilotis doctor --deep   exits 1 whe
     doctor.doctor
 )
 app.command(epilog=render.EPILOG)(render.render)
+app.command(epilog=size.EPILOG)(size.size)
 app.command(epilog="pilotis worker ingest   one queue, in the foreground")(workers.worker)
 
 _keys = typer.Typer(help="API keys, each bound to a business unit.", no_args_is_help=True)

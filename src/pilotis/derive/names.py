@@ -53,7 +53,6 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "gauge", "What waits: documents for ingest, passages for embed; and documents that failed.", ("queue", "bu")
         ),
         "rag_queue_oldest_seconds": Metric("gauge", "Time since what has waited longest was received.", ("queue", "bu")),
-        "rag_snapshot_age_seconds": Metric("gauge", "Time since the last snapshot was taken, where one was."),
         "rag_queue_paused": Metric("gauge", "1 while the queue rests for this business unit.", ("queue", "bu")),
         "rag_secret_age_seconds": Metric("gauge", "Time since a secret was replaced, where its keeper knows.", ("name",)),
         "rag_contract_info": Metric("gauge", "Always 1; its labels say which contract is in force.", ("name", "env", "digest")),

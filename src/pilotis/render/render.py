@@ -12,11 +12,13 @@ from types import MappingProxyType
 from pilotis.derive.plan import Plan
 from pilotis.render import kubernetes
 from pilotis.render.ansible import ansible
+from pilotis.render.budget import files as budget
 from pilotis.render.delivery import files as delivery
 from pilotis.render.diagrams.diagrams import files as diagrams
 from pilotis.render.files import File, Scene, scene
 from pilotis.render.image import image
 from pilotis.render.index import index
+from pilotis.render.matrix import files as matrix
 from pilotis.render.monitoring.monitoring import files as monitoring
 from pilotis.render.runbook.runbook import files as runbook
 from pilotis.render.terraform import folder as terraform
@@ -28,8 +30,8 @@ DELIVERABLES: Mapping[str, tuple[Deliverer, ...]] = MappingProxyType(
     {
         "iac": (terraform.files, kubernetes.files, image.files, ansible.files, delivery),
         "runbook": (runbook, diagrams),
-        "scaling_matrix": (),
-        "budget_alerts": (monitoring,),
+        "scaling_matrix": (matrix,),
+        "budget_alerts": (monitoring, budget),
     }
 )
 """What each word of the contract's `deliverables` makes."""

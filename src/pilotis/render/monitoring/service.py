@@ -13,8 +13,6 @@ HOST_JOB = "pilotis-api"
 """What Prometheus calls the API where no operator gives the name of a Service."""
 QUEUE_S = 3600
 """What waits longer is not on its way."""
-SNAPSHOT_S = 26 * 3600
-"""A day, and two hours to take it."""
 MIB = 1024 * 1024
 
 
@@ -199,23 +197,6 @@ def _room(scene: Scene, site: Site) -> Iterator[Alert]:
 
 
 def _kept(site: Site) -> Iterator[Alert]:
-    if site.env.snapshot is not None:
-        since = "rag_snapshot_age_seconds"
-        yield Alert(
-            name="SnapshotOld",
-            group="batch",
-            # From many processes: the least, since all ask the same store and one may have asked long ago.
-            expr=f"min({since}) > {SNAPSHOT_S}",
-            for_="30m",
-            severity="ticket",
-            summary="The last snapshot is too old.",
-            description="No snapshot has been taken for 26 hours; the contract asks for one a day.",
-            units="s",
-            cases=(
-                Case(why="two days", series={since: "172800x90"}, at="60m", fires=({},)),
-                Case(why="this night's", series={since: "3600x90"}, at="60m"),
-            ),
-        )
     days = site.secrets.max_age_days
     age = 'rag_secret_age_seconds{name="OPENAI_API_KEY"}'
     yield Alert(
