@@ -144,10 +144,10 @@ def test_each_name_leads_to_its_topic_and_each_topic_has_a_page_in_both_language
     assert {topic: topic_of(bell.name)[0] for topic, bell in BELLS.items()} == {topic: topic for topic in BELLS}
     assert {topic for _, topic, _ in TOPICS} == set(BELLS)
     for language in LANGUAGES:
-        text = MADE["pilotis.toml"][f"runbook/{language}/cost-per-request-high.md"]
+        text = MADE["pilotis.toml"][f"runbook/{language}/snapshot-old.md"]
         assert "vector(1) > 0" in text
         assert "5m" in text
-        assert "[CostPerRequestHigh](cost-per-request-high.md) | page |" in MADE["pilotis.toml"][f"runbook/{language}/index.md"]
+        assert "[SnapshotOld](snapshot-old.md) | page |" in MADE["pilotis.toml"][f"runbook/{language}/index.md"]
 
 
 def test_an_alert_without_a_topic_is_refused() -> None:
