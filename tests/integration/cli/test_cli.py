@@ -148,7 +148,8 @@ def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: signal.Sig
         time.sleep(0.5)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode in {0, 130}
+    # CPython sends itself SIGINT at its end where an interrupt came inside exec, as dataclasses use it, whoever caught it: a shell says 130.
+    assert process.returncode in {0, 130, -signal.SIGINT}
     assert "Traceback" not in errors
     deadline = time.monotonic() + 20
     while running_with(str(tmp_path / "data")):
