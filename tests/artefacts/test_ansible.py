@@ -332,7 +332,6 @@ def test_units_are_as_systemd_wants_them(machine: Machine) -> None:
         "pilotis-worker-embed-1",
         "pilotis-upkeep",
         "pilotis-schedule",
-        "pilotis-control",
         "pilotis-grafana",
     }
     assert {unit.stem for unit in units} >= wanted
