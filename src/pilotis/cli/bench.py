@@ -52,8 +52,8 @@ def capacity(  # noqa: PLR0917 - Typer calls it, by name
     """Load a running service until it serves no more, and keep how much that is for `pilotis size --measured`.
 
     1, 2, 4 and more callers ask, each again as soon as it is answered, until twice as many bring less than 5 % more answers. Each
-    question is a new one, so that none is answered from the cache. Ends with an error where an answer costs more than --max-eur, or
-    a rate limit refuses one: measure with the env's own models replaced by `llm = "extractive"`, and without rates.
+    question is a new one, so that none is answered from the cache. Ends with an error where the answers together cost more than
+    --max-eur, or a rate limit refuses one: measure with the env's own models replaced by `llm = "extractive"`, and without rates.
     """
     from pilotis.cli.load import Target
 
