@@ -40,6 +40,14 @@ def test_a_measured_capacity_gives_the_pods() -> None:
             measured(Decimal(1), Decimal(capacity), Decimal(share))
 
 
+def test_a_pod_is_one_process_and_serves_no_more_than_that() -> None:
+    # 120 / (9 x 0.70) = 19.05 pods, where 9 pods have the vCPUs; a process that serves 100/s changes nothing
+    assert measured(Decimal(120), Decimal(10), Decimal("0.70"), rps_per_pod=Decimal(9)).api_pods == 20
+    assert measured(Decimal(120), Decimal(10), Decimal("0.70"), rps_per_pod=Decimal(100)).api_pods == 9
+    with pytest.raises(Invalid):
+        measured(Decimal(1), Decimal(10), rps_per_pod=Decimal(0))
+
+
 def test_a_month_of_the_first_row() -> None:
     # 1 + 2 vCPUs x 0.045 + 4 GiB x 0.005 = 0.155 EUR/h; 730 hours
     found = bill(MATRIX[0])

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from pilotis import __version__
 from pilotis.cli import (
     ask,
+    bench,
     cache,
     contract,
     contract_diff,
@@ -144,6 +145,7 @@ app.add_typer(_keys, name="keys")
 contract.app.command("diff", epilog=contract_diff.EPILOG)(contract_diff.diff)
 app.add_typer(contract.app, name="contract")
 app.add_typer(cost.app, name="cost")
+app.add_typer(bench.app, name="bench")
 app.add_typer(guardrail.app, name="guardrail")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(feedback.app, name="feedback")

@@ -111,18 +111,29 @@ def size(rps: Decimal) -> Size:
     return replace(last, rps=rps, api_pods=more(last.api_pods), workers=more(last.workers), shards=more(last.shards))
 
 
-def measured(rps: Decimal, rps_per_vcpu: Decimal, utilisation: Decimal = UTILISATION) -> Size:
+def measured(
+    rps: Decimal, rps_per_vcpu: Decimal, utilisation: Decimal = UTILISATION, *, rps_per_pod: Decimal | None = None
+) -> Size:
     """The row of `rps` with as many pods as a measured capacity asks for: rps / (rps_per_vcpu x utilisation) vCPUs, two pods at least.
 
-    Raises Invalid for a capacity that is not above 0, or a utilisation that is not above 0 and at most 1.
+    A pod is one process, whose event loop may be busy before its vCPUs are: `rps_per_pod` is the most that one serves, whatever
+    its vCPUs, and of that too no more than `utilisation` is planned for. Raises Invalid for a capacity that is not above 0, or a
+    utilisation that is not above 0 and at most 1.
     """
-    if rps_per_vcpu <= 0 or not 0 < utilisation <= 1:
+    if rps_per_vcpu <= 0 or (rps_per_pod is not None and rps_per_pod <= 0) or not 0 < utilisation <= 1:
         raise Invalid(
             f"{rps_per_vcpu} requests a second of a vCPU at {utilisation} of it cannot be planned with",
             remedy="give a capacity above 0, and slo.cpu above 0 and at most 1",
         )
     row = size(rps)
-    return replace(row, api_pods=max(LEAST_PODS, _up(rps / (rps_per_vcpu * utilisation) / row.api_vcpu)))
+    a_pod = pod_rps(row, rps_per_vcpu, rps_per_pod)
+    return replace(row, api_pods=max(LEAST_PODS, _up(rps / (a_pod * utilisation))))
+
+
+def pod_rps(row: Size, rps_per_vcpu: Decimal, rps_per_pod: Decimal | None = None) -> Decimal:
+    """Requests a second of one pod at its full use: by its vCPUs, and no more than one process serves."""
+    by_vcpu = row.api_vcpu * rps_per_vcpu
+    return by_vcpu if rps_per_pod is None else min(by_vcpu, rps_per_pod)
 
 
 def bill(found: Size, *, replicated: bool = False, hourly: Hourly | None = None) -> Bill:

@@ -52,6 +52,11 @@ class Folder(NamedTuple):
     def run(self) -> Path:
         return self.path / "run"
 
+    @property
+    def capacity(self) -> Path:
+        """What `pilotis bench capacity` measured."""
+        return self.path / "capacity.json"
+
 
 def locate(data: Path) -> Folder:
     """The folder behind a path that a person gave. Raises SetupError for a path no server can live with."""
@@ -98,6 +103,20 @@ def format_of(folder: Folder) -> int:
             remedy="install the newer Pilotis that wrote it, or choose another folder with --data",
         )
     return int(text)
+
+
+def write(folder: Folder, name: str, text: str) -> None:
+    """Write a small file whole or not at all, as its owner. Raises SetupError."""
+    draft = folder.path / f".{name}.{os.getpid()}"
+    try:
+        draft.write_text(text, encoding="utf-8")
+        owner = folder.path.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(draft, owner.st_uid, owner.st_gid)
+        draft.rename(folder.path / name)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _refusal(folder, error) from error
 
 
 def socket_dir(folder: Folder, account: Account | None) -> Path:
