@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Arm = Literal["stable", "candidate"]
 Outcome = Literal["pass", "fail", "inconclusive", "error"]
@@ -95,6 +95,14 @@ class Rollout:
     asked_by: str = ""
     hard: bool = False
     """Whether the stable release is known to be broken: the candidate is then judged by the objectives alone."""
+    router: str = "split"
+    """Who moves the traffic: `split` (the API itself), `haproxy` or `argo`."""
+    held_from: RolloutState | None = None
+    """The state that `holding` goes back to once there is something to go by."""
+    ends_at: datetime | None = None
+    """The deadline of this state."""
+    drift: int = 0
+    """How often the weight was found as nobody had set it, and was put right."""
     version: int = 1
 
 
@@ -132,11 +140,46 @@ class Traffic:
     cost_sq: Decimal = Decimal(0)
     """Sum of the squares of their costs (EUR²)."""
     asked: int = 0
-    """Golden questions asked of this arm."""
+    """Golden questions that were asked of both arms."""
     hits: int = 0
-    """Those with an expected document among the first five."""
+    """Those with an expected document among this arm's first five."""
+    won: int = 0
+    """Those that this arm hit and the other missed."""
     saturation: float | None = None
     """The most of processor and memory in use, 0 to 1; None where it is not measured."""
+
+
+class Arms(NamedTuple):
+    """Two releases that share the traffic, by their ids."""
+
+    stable: str
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """How the API processes shall share their requests out; `weight` is the candidate's part, in per cent."""
+
+    stable: str
+    candidate: str | None = None
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one API process says of itself, each second and whenever its split changes."""
+
+    instance: str
+    url: str
+    """Where this process itself is reached, such as http://127.0.0.1:8081."""
+    release: str | None
+    """The one release it serves, where it was started with PILOTIS_RELEASE; None where it follows the split."""
+    split: Split | None
+    """What is in force in it."""
+    inside: Mapping[str, int] = field(default_factory=dict)
+    """Requests under way, by release."""
+    at: datetime | None = None
+    """By the database's clock, when it was reported; filled in on reading."""
 
 
 class Measures(Protocol):
@@ -147,27 +190,73 @@ class Measures(Protocol):
         ...
 
 
+class Splits(Protocol):
+    """The split that API processes follow, what they say is in force, and their log of requests. Of one env."""
+
+    async def wanted(self) -> Split | None:
+        """None before the first."""
+        ...
+
+    async def want(self, split: Split) -> None:
+        """From now on; processes follow within half a second."""
+        ...
+
+    async def seen(self, *, within_s: float) -> Sequence[Seen]:
+        """The latest word of each process that reported in the last `within_s` seconds, by the database's clock."""
+        ...
+
+    async def report(self, seen: Seen, traffic: Mapping[str, Traffic]) -> None:
+        """Store the word of a process, and add what each release did in it since its last word (`since` and `until` are not read)."""
+        ...
+
+    async def examined(self, rollout: str, release: str, results: Mapping[str, bool]) -> None:
+        """Store which golden questions (by id) had an expected document among the first five; a later result of one replaces it."""
+        ...
+
+    async def examinations(self, rollout: str) -> Mapping[str, Mapping[str, bool]]:
+        """By release: the results that are stored."""
+        ...
+
+
+class Examiner(Protocol):
+    """Puts golden questions to one release."""
+
+    async def examine(self, release: str, *, left: frozenset[str]) -> Mapping[str, bool]:
+        """Ask some of those whose ids are in `left`, a few seconds' worth; the outcome of each that was asked.
+
+        Raises Transient where no process of that release can be reached.
+        """
+        ...
+
+    @property
+    def questions(self) -> frozenset[str]:
+        """The ids of all; empty where the contract names no golden set."""
+        ...
+
+
 class TrafficRouter(Protocol):
-    """Splits traffic between the stable release and the candidate."""
+    """Splits traffic between the stable release and the candidate. It remembers nothing: what it is told is enough."""
 
     name: str
 
-    async def set(self, *, stable: str, candidate: str, weight: int) -> None:
+    async def set(self, arms: Arms, weight: int) -> None:
         """Give the candidate `weight` per cent, stable the rest: whoever gets more is raised and read back before the other is lowered.
 
         Twice is once. Raises Transient where the router is away, Permanent where it refuses.
         """
         ...
 
-    async def read(self) -> int | None:
-        """The candidate's share in per cent as the router itself tells; None where it has no such arm. Raises Transient."""
+    async def read(self, arms: Arms) -> int | None:
+        """The candidate's share in per cent as the router itself tells; None where that is not settled: it has no such arm, or its
+        parts do not agree (yet). Raises Transient.
+        """
         ...
 
-    async def healthy(self, arm: Arm) -> bool:
+    async def healthy(self, arms: Arms, arm: Arm) -> bool:
         """Whether the arm can serve: a process is there and ready. Raises Transient."""
         ...
 
-    async def drained(self) -> bool:
+    async def drained(self, arms: Arms) -> bool:
         """Whether no request is under way on the candidate. Raises Transient."""
         ...
 
