@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema
 
 from pilotis.contract.budgets import Budgets, Rates
 from pilotis.contract.costs import Costs
+from pilotis.contract.deploy import Deploy
 from pilotis.contract.fields import (
     Amount,
     Count,
@@ -231,29 +232,6 @@ class Slo(Record):
     eur_per_req: Amount | None = Field(default=None, description="Mean cost of a request; the guardrail when left out.")
     cpu: Share = Field(default=Decimal("0.70"), description="Processor use that is still healthy.")
     ram: Share = Field(default=Decimal("0.70"), description="Memory use that is still healthy.")
-
-
-class Deploy(Record):
-    """`[deploy]`: how a release goes out."""
-
-    strategy: Literal["canary", "blue_green"] = Field(default="canary", description="How traffic moves to a release.")
-    stages: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], BeforeValidator(listed)] = Field(
-        default=(5, 25, 100), description="Shares of traffic, in per cent."
-    )
-    rollback_on: Literal["slo_breach", "never"] = Field(
-        default="slo_breach", description="What sends a release back by itself."
-    )
-    approvals: Annotated[tuple[Name, ...], BeforeValidator(listed)] = Field(
-        default=("business", "sre"), description="Who must agree before a release reaches prod."
-    )
-    min_sample: Count = Field(default=200, description="Requests a verdict needs.")
-    max_hold_s: Annotated[int, Field(ge=60, le=2_678_400)] = Field(default=86_400, description="Longest wait at a stage.")
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        if not self.stages or self.stages[-1] != 100 or any(a >= b for a, b in zip(self.stages, self.stages[1:], strict=False)):
-            raise ValueError(f"stages = {list(self.stages)} must rise and end at 100", "Write them as [5, 25, 100].")
-        return self
 
 
 Deliverable = Literal["iac", "runbook", "scaling_matrix", "budget_alerts"]

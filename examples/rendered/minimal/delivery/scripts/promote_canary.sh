@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rendered by Pilotis from contract 'rag', digest 3613b9e3b157f0533f165cc10d8cfcc09ee62d4ef796100eb33fa016057e7c2a.
+# Rendered by Pilotis from contract 'rag', digest 8f4221db5e411bc6cf786ae39d0372290badf155f2589952b5864f813b389536.
 # Edit the contract, then run: pilotis render
 
 # Moves RELEASE to its next stage: `promote_canary.sh start` to the first one, `promote_canary.sh promote` to the one after.
