@@ -13,7 +13,7 @@ from pilotis.contract.fields import Count, Name, Record, listed
 def _window(text: str) -> str:
     if not freeze.is_window(text):
         raise ValueError(
-            f"{text!r} is no window of time",
+            "is no window of time",
             'Write it as "fri 16:00-mon 08:00", or as "2026-12-24/2027-01-02" (both days included).',
         )
     return text
