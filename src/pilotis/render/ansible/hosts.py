@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import PurePosixPath
 from typing import Any
 
-from pilotis.contract.model import Deploy
+from pilotis.contract.deploy import Deploy
 from pilotis.derive.site import Site
 from pilotis.derive.workload import (
     API_PORT,
