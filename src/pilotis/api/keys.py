@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +22,7 @@ from pilotis.api.views import json_response
 from pilotis.derive.budget import Budget
 from pilotis.derive.keys import EVERY_BU, MOST_EUR, expiry, seconds
 from pilotis.errors import Invalid, NotFound
-from pilotis.ports import ApiKey, Keys, Right
+from pilotis.ports import ApiKey, Keys
 
 router = APIRouter(prefix="/v1/admin/keys", tags=["admin"])
 
@@ -53,10 +53,14 @@ class BudgetBody(Body):
     """Euros a calendar month."""
 
 
+Grantable = Literal["ask", "ingest", "admin"]
+"""What an administrator of a business unit may give. Who may agree to releases is decided where the service is run: by the CLI."""
+
+
 class NewKey(Body):
     name: Text
     """What the key is for, to know it again."""
-    rights: Annotated[list[Right], Field(min_length=1)] = ["ask", "ingest"]  # noqa: RUF012 - pydantic copies it
+    rights: Annotated[list[Grantable], Field(min_length=1)] = ["ask", "ingest"]  # noqa: RUF012 - pydantic copies it
     """Any of `ask`, `ingest`, `admin`."""
     expires: Text | None = None
     """`90d`, `24h`, a day such as `2027-01-31` (its end), or a time with its offset; left out, never."""

@@ -35,6 +35,7 @@ def _steps(deps: Deps) -> tuple[tuple[str, Callable[[], Awaitable[object]]], ...
         ("documents whose last vector came as its worker died", lambda: deps.documents.publish(())),
         ("cached answers of documents that are gone", lambda: purge(deps.documents, deps.cache)),
         ("documents that nobody was woken for", lambda: _wake(deps)),
+        ("requests of more than a month ago in the log of releases", deps.splits.trim),
         ("index generations that are kept no longer", lambda: reclaim(deps, now=datetime.now(UTC))),
     )
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def create(  # noqa: PLR0917 - Typer calls it, by name
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What the key is for, to know it again.")] = "default",
-    rights: Annotated[str, typer.Option(help="What it may do: ask, ingest, admin; several with commas.")] = "ask,ingest",
+    rights: Annotated[
+        str, typer.Option(help="What it may do: ask, ingest, admin, approve:ROLE; several with commas.")
+    ] = "ask,ingest",
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="90d, 24h, or a day such as 2027-01-31.", show_default="never")
     ] = None,
@@ -45,7 +47,7 @@ def create(  # noqa: PLR0917 - Typer calls it, by name
         return await deps.keys.create(
             rules.EVERY_BU if all_bus else options.bu,
             name,
-            rights=frozenset({"admin"}) if all_bus else wanted,  # type: ignore[arg-type]  # checked where it is made
+            rights=frozenset({"admin"}) if all_bus else wanted,
             expires_at=rules.expiry(expires, now=datetime.now(UTC), zone=env.timezone) if expires else None,
             budget=budget,
         )

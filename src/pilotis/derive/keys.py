@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 from pilotis.derive.budget import WINDOWS, Budget
 from pilotis.errors import Conflict, Invalid, Unauthorised
 
-RIGHTS = ("ask", "ingest", "admin")
+RIGHTS = ("ask", "ingest", "admin", "examine")
+APPROVE = "approve:"
+"""Before the role in which a key may agree to releases, as `deploy.approvals` names it."""
 
 EVERY_BU = "*"
 """The business unit of an operator's key: it manages the keys of every business unit, and reads the documents of none."""
@@ -19,6 +21,7 @@ EVERY_BU = "*"
 MOST_EUR = Decimal(10**9)
 
 _NAME = re.compile(r"[\w][\w .@/-]{0,99}")
+_APPROVES = re.compile(rf"{APPROVE}[a-z][a-z0-9_-]{{0,30}}")
 _DURATION = re.compile(r"([0-9]{1,6}) ?([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _REMEDY = "make one with: pilotis keys create"
@@ -31,11 +34,11 @@ def check(*, bu: str, name: str, rights: Collection[str], budget: Budget | None)
     for what, value in (("business unit", bu), ("key name", name)):
         if not _NAME.fullmatch(value) and (what, value) != ("business unit", EVERY_BU):
             raise Invalid(f"{what} {value!r} is not valid", remedy="use 1 to 100 letters, digits, spaces or . _ - @ /")
-    unknown = sorted(set(rights) - set(RIGHTS))
+    unknown = sorted(right for right in rights if right not in RIGHTS and not _APPROVES.fullmatch(right))
     if unknown or not rights:
         raise Invalid(
             f"{', '.join(map(repr, unknown))} is no right" if unknown else "a key without any right is good for nothing",
-            remedy=f"name one or more of: {', '.join(RIGHTS)}",
+            remedy=f"name one or more of: {', '.join(RIGHTS)}, {APPROVE}ROLE",
         )
     if bu == EVERY_BU and set(rights) != {"admin"}:
         raise Invalid("a key of every business unit has the right admin alone", remedy="make another key to ask or to ingest")

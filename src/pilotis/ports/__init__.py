@@ -45,6 +45,7 @@ from pilotis.ports.money import (
     Right,
 )
 from pilotis.ports.quality import Evaluations, Feedback
+from pilotis.ports.releases import Measures, Releases, Splits
 from pilotis.ports.sources import Fetched, Item, Known, Run, Source, SourceItems, Unlisted
 
 __all__ = [
@@ -132,6 +133,10 @@ class Deps:
     outbox: Outbox
     pace: Pace
     guards: Guards
+    releases: Releases
+    splits: Splits
+    measures: Measures
+    """What each release did, as the API processes of this env log it."""
     evaluations: Evaluations
     feedback: Feedback
     queue: Queue

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 from pilotis.derive.budget import Budget, Span, Window
 from pilotis.ports.books import CostEvent, Plane
 
-Right = Literal["ask", "ingest", "admin"]
+Right = str
+"""`ask`, `ingest`, `admin`; `examine`, to have one release answer; `approve:ROLE`, to agree to releases. See `derive.keys`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,6 +209,10 @@ class Splits(Protocol):
         """Store the word of a process, and add what each release did in it since its last word (`since` and `until` are not read)."""
         ...
 
+    async def trim(self) -> None:
+        """Forget requests of more than a month ago, and processes that are gone."""
+        ...
+
     async def examined(self, rollout: str, release: str, results: Mapping[str, bool]) -> None:
         """Store which golden questions (by id) had an expected document among the first five; a later result of one replaces it."""
         ...
@@ -315,6 +319,10 @@ class Releases(Protocol):
 
     async def trail(self, *, rollout: str | None = None, limit: int | None = None) -> Sequence[Mapping[str, Any]]:
         """The audit, oldest first: n, at, actor, action, rollout, figures, before (hash of the line before), hash."""
+        ...
+
+    async def last(self) -> tuple[int, str]:
+        """The number of the last line and its hash, kept apart from the lines; 0 and empty before the first."""
         ...
 
     async def note(self, *, actor: str, action: str, rollout: str | None, figures: Mapping[str, Any]) -> None:

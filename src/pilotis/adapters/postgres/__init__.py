@@ -13,6 +13,7 @@ from pilotis.adapters.postgres.keys import PostgresKeys
 from pilotis.adapters.postgres.ledger import PostgresLedger
 from pilotis.adapters.postgres.passages import PostgresPassages
 from pilotis.adapters.postgres.pool import open_pool
+from pilotis.adapters.postgres.releases import PostgresReleases
 from pilotis.adapters.postgres.schema import (
     Schema,
     active_generation,
@@ -23,6 +24,7 @@ from pilotis.adapters.postgres.schema import (
     schema,
 )
 from pilotis.adapters.postgres.sources import PostgresSourceItems
+from pilotis.adapters.postgres.splits import PostgresMeasures, PostgresSplits
 
 __all__ = [
     "PostgresBacklog",
@@ -36,8 +38,11 @@ __all__ = [
     "PostgresInventory",
     "PostgresKeys",
     "PostgresLedger",
+    "PostgresMeasures",
     "PostgresPassages",
+    "PostgresReleases",
     "PostgresSourceItems",
+    "PostgresSplits",
     "Schema",
     "active_generation",
     "check_schema",

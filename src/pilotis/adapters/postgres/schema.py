@@ -101,10 +101,14 @@ def wanted(env: Env) -> Generation:
 
 
 async def check_schema(pool: AsyncConnectionPool) -> None:
-    """Raises SetupError, naming the command to run, unless the schema is exactly the one this version knows."""
+    """Raises SetupError, naming the command to run, for an older schema and for one that is too new.
+
+    A newer one is served where it says that it may be: while a release goes out, this version and the next run on one database.
+    """
     async with translated(), pool.connection() as connection:
         found = place(await _current(connection))
-    if found.is_newer:
+        floor = await _floor(connection) if found.is_newer else None
+    if found.is_newer and (floor is None or found.head < floor):
         raise SetupError(
             f"the database's schema is {found.current}, newer than this Pilotis knows ({found.head})",
             remedy="install the Pilotis version that migrated it, or a later one",
@@ -204,6 +208,12 @@ async def _current(connection: psycopg.AsyncConnection) -> str | None:
         return None
     row = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
     return None if row is None else str(row[0])
+
+
+async def _floor(connection: psycopg.AsyncConnection) -> str | None:
+    """The last migration that the oldest Pilotis knows which runs on this schema."""
+    row = await (await connection.execute("SELECT max(oldest) FROM schema_floor")).fetchone()
+    return None if row is None or row[0] is None else str(row[0])
 
 
 def _upgrade(url: str) -> None:
