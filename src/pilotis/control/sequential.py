@@ -25,7 +25,7 @@ _STEPS = 60
 _NEGLIGIBLE = 1e-12
 
 
-def exceeds(hits: int, trials: int, share: float) -> float:
+def exceeds(hits: float, trials: int, share: float) -> float:
     """How strongly it speaks for more than `share` of the `trials` being hits; exact for independent trials, at any sample size.
 
     With the events of two arms as trials, those of the first as hits and its share of the traffic as `share`, this is the conditional
@@ -52,7 +52,7 @@ def least(hits: int, trials: int, certainty: float) -> float:
     return low
 
 
-def harmed(hits: int, trials: int, usual: float, harm: float) -> float:
+def harmed(hits: float, trials: int, usual: float, harm: float) -> float:
     """How much likelier the hits are at the rate `harm` than at the rate `usual`; both above 0 and under 1."""
     return hits * math.log(harm / usual) + (trials - hits) * math.log((1 - harm) / (1 - usual))
 
