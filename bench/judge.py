@@ -120,8 +120,8 @@ def rollout(case: Case, seed: int) -> Ran:
     """One rollout from its start to its end."""
     chance = np.random.default_rng(seed)
     pairs = quality(case, chance)
-    requests, passed = 0, []
-    ended: Outcome = "pass"
+    requests = 0
+    passed: list[int] = []
     for stage in STAGES:
         outcome, used = judged(case, stage, pairs, len(passed) * MOST // STEP, chance)
         requests += used
@@ -130,7 +130,7 @@ def rollout(case: Case, seed: int) -> Ran:
         if outcome != "pass":
             return Ran("inconclusive", stage, requests, tuple(passed))
         passed.append(used)
-    return Ran(ended, STAGES[-1], requests, tuple(passed))
+    return Ran("pass", STAGES[-1], requests, tuple(passed))
 
 
 def judged(case: Case, weight: int, pairs: NDArray[np.int64], before: int, chance: np.random.Generator) -> tuple[Outcome, int]:
@@ -145,8 +145,8 @@ def judged(case: Case, weight: int, pairs: NDArray[np.int64], before: int, chanc
         asked = min((before + look + 1) * QUESTIONS_A_LOOK, len(pairs))
         lost, won = int((pairs[:asked] < 0).sum()), int((pairs[:asked] > 0).sum())
         hits = max(0, min(round(0.9 * asked), asked - won) - lost)
-        candidate = traffic(mine[look], asked=asked, hits=hits + won, won=won)
-        stable = traffic(others[look], asked=asked, hits=hits + lost, won=lost)
+        candidate = traffic(mine[look], {"asked": asked, "hits": hits + won, "won": won})
+        stable = traffic(others[look], {"asked": asked, "hits": hits + lost, "won": lost})
         outcome = judge(candidate, stable, BY, hard=alone).outcome
         assert outcome != "error"
         if outcome == "fail" or (outcome == "pass" and not case.watch):
@@ -190,7 +190,7 @@ def quality(case: Case, chance: np.random.Generator) -> NDArray[np.int64]:
     return np.where(drawn < case.candidate.lost, -1, np.where(drawn > 1 - case.candidate.won, 1, 0))
 
 
-def traffic(done: dict[str, Any], **questions: int) -> Traffic:
+def traffic(done: dict[str, Any], questions: dict[str, Any]) -> Traffic:
     return Traffic(since=NOW, until=NOW, saturation=0.5, **done, **questions)
 
 

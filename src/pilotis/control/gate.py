@@ -129,8 +129,8 @@ def _errors(candidate: Traffic, by: Gates) -> Finding:
     errors, requests, limit = candidate.errors, candidate.requests, by.error_rate
     evidence = exceeds(errors, requests, limit)
     usual = min(max(limit, 1e-6), 0.9)
-    unharmed = harmed(errors, requests, usual, usual + min(by.worse_errors, (1 - usual) / 2)) <= OVERLOOKED
-    fine = unharmed and evidence <= 0
+    excluded = harmed(errors, requests, usual, usual + min(by.worse_errors, (1 - usual) / 2)) <= OVERLOOKED
+    fine = evidence <= 0 and (excluded or limit >= 0.9)
     lowest = least(errors, requests, by.certainty)
     said = f"{_of(errors, requests)} requests failed; the objective is at most {_percent(limit)}"
     outcome = _outcome(evidence >= by.certainty, fine)
@@ -178,7 +178,7 @@ def _p95(candidate: Traffic, limit_ms: int, by: Gates) -> Finding:
         said += f", and {_of(slow, measured)} took longer for certain, at {_odds(evidence)}"
     elif outcome == "inconclusive" and measured:
         said += ": that is no certainty yet"
-    else:
+    elif outcome == "pass":
         said += _by_chance(p95 is None or p95 > limit_ms)
     figures = {"p95_ms": p95, "limit_ms": limit_ms, "slower": slow, "measured": measured} | _evidence(evidence, by.certainty)
     return Finding(name="latency", kind="absolute", outcome=outcome, reason=said, figures=figures)
@@ -234,12 +234,12 @@ def _price(candidate: Traffic, limit: float, by: Gates) -> Finding:
 def _dearer(candidate: Traffic, stable: Traffic, dearer: float, by: Gates) -> Finding:
     (paid, mean, spread), (others, usual, other_spread) = _costs(candidate), _costs(stable)
     figures: dict[str, Any] = {"mean_eur": mean, "stable_mean_eur": usual, "paid": [paid, others]}
-    if mean == 0 and usual == 0 and min(candidate.requests, stable.requests) >= by.min_sample:
-        figures |= _evidence(0.0, by.certainty)
+    certain, evidence, fine = min(paid, others) >= BURN_IN, 0.0, False
+    if mean == usual == 0 and (certain or min(candidate.requests, stable.requests) >= by.min_sample):
+        figures |= _evidence(evidence, by.certainty)
         return Finding(
             name="cost", kind="relative", outcome="pass", reason="neither arm's answers cost anything", figures=figures
         )
-    certain, evidence, fine = min(paid, others) >= BURN_IN, 0.0, False
     if certain:
         unit, rise = usual or mean, mean - usual
         # Both the spread that the arms show together and that of each: a few dear answers on a small arm are no proof.

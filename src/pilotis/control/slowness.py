@@ -28,7 +28,7 @@ def quantile_ms(counts: Counts, share: float) -> float | None:
     for number, (count, bound) in enumerate(zip(counts, LATENCY_BOUNDS_MS, strict=False)):
         if below + count >= wanted:
             low = _low_ms(number)
-            return low * (bound / low) ** ((wanted - below) / count)
+            return low * math.exp(math.log(bound / low) * (wanted - below) / count)
         below += count
     return None
 
