@@ -77,13 +77,16 @@ def fisher(hits: int, trials: int, other_hits: int, other_trials: int) -> float:
     For one look only, as people know it: no verdict goes by it.
     """
     every, total = hits + other_hits, trials + other_trials
+    few = hits * total <= every * trials
+    # From `hits` away from the commonest deal, where the terms fade: few of them count.
+    deals = range(hits - 1, -1, -1) if few else range(hits, min(every, trials) + 1)
     found = 0.0
-    for one in range(hits, min(every, trials) + 1):
+    for one in deals:
         term = math.exp(_choices(trials, one) + _choices(other_trials, every - one) - _choices(total, every))
         found += term
-        if term < found * _NEGLIGIBLE and one * total > every * trials:
+        if term <= found * _NEGLIGIBLE:
             break
-    return min(1.0, found)
+    return max(0.0, 1 - found) if few else min(1.0, found)
 
 
 def mean(logs: Iterable[float]) -> float:
