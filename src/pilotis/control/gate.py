@@ -1,7 +1,8 @@
 """What a release is held to: the objectives of the contract and the release that it would replace, gate by gate.
 
-Each comparison has three ends. It fails once the evidence of harm is certain and the harm is one that matters; it passes once a harm of
-the size stated in `Gates` is as good as excluded; between these it is inconclusive, and more requests tell.
+Each comparison with stable has three ends. It fails once the evidence of harm is certain and the harm is one that matters; it passes once
+a harm of the size stated in `Gates` is as good as excluded; between these it is inconclusive, and more requests tell. An objective is
+missed once that is certain, and met where the figures speak for it rather than against it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ Name = Literal["errors", "latency", "cost", "quality", "saturation"]
 FALSE_ALARMS = 0.05
 """Of whole rollouts of releases that do no harm, the part that may be called back, at most."""
 COMPARISONS = 8
-"""Those that could raise one, at each stage: errors, latency, cost and quality, each against stable and against its objective."""
+"""Those that could raise one: errors, latency, cost and quality, each against stable and against its objective."""
 OVERLOOKED = math.log(0.05)
 """A harm of the stated size counts as excluded where it is less likely than none by this ratio."""
-SLOW = 0.05
-"""The part of the requests that may be slower than P95 is allowed to be."""
 ALIKE = 0.05
 """Two arms whose saturation differs by less share the machine that is saturated."""
 BURN_IN = 50
@@ -64,8 +63,13 @@ class Gates:
 
     @property
     def certainty(self) -> float:
-        """Natural logarithm of the likelihood ratio that is proof: all comparisons of all stages share the false alarms."""
+        """Natural logarithm of the likelihood ratio that is proof of what begins anew at each stage: all share the false alarms."""
         return math.log(COMPARISONS * self.stages / FALSE_ALARMS)
+
+    @property
+    def certainty_once(self) -> float:
+        """That of what is asked once a rollout: the golden questions."""
+        return math.log(COMPARISONS / FALSE_ALARMS)
 
 
 def gates(env: Env, contract: Contract) -> Gates:
@@ -125,13 +129,17 @@ def _errors(candidate: Traffic, by: Gates) -> Finding:
     errors, requests, limit = candidate.errors, candidate.requests, by.error_rate
     evidence = exceeds(errors, requests, limit)
     usual = min(max(limit, 1e-6), 0.9)
-    unharmed = harmed(errors, requests, usual, usual + min(by.worse_errors, (1 - usual) / 2)) <= OVERLOOKED
-    fine = unharmed and errors <= limit * requests
+    excluded = harmed(errors, requests, usual, usual + min(by.worse_errors, (1 - usual) / 2)) <= OVERLOOKED
+    fine = evidence <= 0 and (excluded or limit >= 0.9)
     lowest = least(errors, requests, by.certainty)
     said = f"{_of(errors, requests)} requests failed; the objective is at most {_percent(limit)}"
     outcome = _outcome(evidence >= by.certainty, fine)
-    tail = {"fail": f", and at least {_percent(lowest)} is certain", "pass": "", "inconclusive": ": too few to tell"}[outcome]
-    figures = {"errors": errors, "requests": requests, "limit": limit, "least": lowest} | _evidence(evidence, by)
+    tail = {
+        "fail": f", and at least {_percent(lowest)} is certain",
+        "pass": _by_chance(errors > limit * requests),
+        "inconclusive": ": too few to tell",
+    }[outcome]
+    figures = {"errors": errors, "requests": requests, "limit": limit, "least": lowest} | _evidence(evidence, by.certainty)
     return Finding(name="errors", kind="absolute", outcome=outcome, reason=said + tail, figures=figures)
 
 
@@ -150,16 +158,18 @@ def _more_errors(candidate: Traffic, stable: Traffic, by: Gates) -> Finding:
         "pass": f": {_percent(by.worse_errors)} more is excluded",
         "inconclusive": f": neither more nor under {_percent(by.worse_errors)} more is shown",
     }[outcome]
-    figures = {"candidate": _share(*mine), "stable": _share(*others), "fisher_p": _p(mine, others)} | _evidence(evidence, by)
+    figures = {"candidate": _share(*mine), "stable": _share(*others), "fisher_p": _p(mine, others)} | _evidence(
+        evidence, by.certainty
+    )
     return Finding(name="errors", kind="relative", outcome=outcome, reason=said + tail, figures=figures)
 
 
 def _p95(candidate: Traffic, limit_ms: int, by: Gates) -> Finding:
     counts = candidate.latency
     measured, slow = sum(counts), slowness.surely_slower(counts, limit_ms)
-    p95 = slowness.quantile_ms(counts, 1 - SLOW)
-    evidence = exceeds(slow, measured, SLOW)
-    fine = p95 is not None and p95 <= limit_ms and measured >= by.min_sample
+    p95 = slowness.quantile_ms(counts, 1 - slowness.SLOW)
+    evidence = exceeds(slow, measured, slowness.SLOW)
+    fine = exceeds(slowness.slower(counts, limit_ms), measured, slowness.SLOW) <= 0 and measured >= by.min_sample
     outcome = _outcome(evidence >= by.certainty, fine)
     shown = f"over {LATENCY_BOUNDS_MS[-1]:,} ms" if p95 is None else f"about {p95:.0f} ms"
     said = f"P95 is {shown} over {measured:,} requests" if measured else "no latency was measured"
@@ -168,7 +178,9 @@ def _p95(candidate: Traffic, limit_ms: int, by: Gates) -> Finding:
         said += f", and {_of(slow, measured)} took longer for certain, at {_odds(evidence)}"
     elif outcome == "inconclusive" and measured:
         said += ": that is no certainty yet"
-    figures = {"p95_ms": p95, "limit_ms": limit_ms, "slower": slow, "measured": measured} | _evidence(evidence, by)
+    elif outcome == "pass":
+        said += _by_chance(p95 is None or p95 > limit_ms)
+    figures = {"p95_ms": p95, "limit_ms": limit_ms, "slower": slow, "measured": measured} | _evidence(evidence, by.certainty)
     return Finding(name="latency", kind="absolute", outcome=outcome, reason=said, figures=figures)
 
 
@@ -177,7 +189,7 @@ def _slower(candidate: Traffic, stable: Traffic, by: Gates) -> Finding:
     evidence = slowness.slower_than(mine, others)
     ratios = {
         name: slowness.ratio(slowness.quantile_ms(mine, share), slowness.quantile_ms(others, share))
-        for name, share in (("p50", 0.5), ("p95", 1 - SLOW))
+        for name, share in (("p50", 0.5), ("p95", 1 - slowness.SLOW))
     }
     matters = max(ratios.values()) >= math.sqrt(by.slower)
     fine = slowness.slowed(mine, others, by.slower) <= OVERLOOKED
@@ -196,7 +208,7 @@ def _slower(candidate: Traffic, stable: Traffic, by: Gates) -> Finding:
         "p50_ratio": ratios["p50"],
         "p95_ratio": ratios["p95"],
         "measured": [sum(mine), sum(others)],
-    } | _evidence(evidence, by)
+    } | _evidence(evidence, by.certainty)
     return Finding(name="latency", kind="relative", outcome=outcome, reason=said + tail, figures=figures)
 
 
@@ -205,7 +217,7 @@ def _price(candidate: Traffic, limit: float, by: Gates) -> Finding:
     certain = paid >= BURN_IN
     evidence = exceeds_mean(mean - limit, math.sqrt(_floored(spread, limit) / paid), limit) if certain else 0.0
     free = mean == 0 and candidate.requests >= by.min_sample
-    outcome = _outcome(evidence >= by.certainty, free or (certain and mean <= limit))
+    outcome = _outcome(evidence >= by.certainty, free or (certain and evidence <= 0))
     said = f"a paid answer costs {mean:.6f} EUR on average, over {paid:,}; the objective is at most {limit:.6f} EUR"
     if free:
         said = "nothing had to be paid for its answers"
@@ -213,19 +225,21 @@ def _price(candidate: Traffic, limit: float, by: Gates) -> Finding:
         said += f": dearer, at {_odds(evidence)}"
     elif outcome == "inconclusive":
         said += ": no certainty yet" if certain else f": it takes {BURN_IN} to tell"
-    figures = {"mean_eur": mean, "paid": paid, "limit_eur": limit} | _evidence(evidence, by)
+    else:
+        said += _by_chance(mean > limit)
+    figures = {"mean_eur": mean, "paid": paid, "limit_eur": limit} | _evidence(evidence, by.certainty)
     return Finding(name="cost", kind="absolute", outcome=outcome, reason=said, figures=figures)
 
 
 def _dearer(candidate: Traffic, stable: Traffic, dearer: float, by: Gates) -> Finding:
     (paid, mean, spread), (others, usual, other_spread) = _costs(candidate), _costs(stable)
     figures: dict[str, Any] = {"mean_eur": mean, "stable_mean_eur": usual, "paid": [paid, others]}
-    if mean == 0 and usual == 0 and min(candidate.requests, stable.requests) >= by.min_sample:
-        figures |= _evidence(0.0, by)
+    certain, evidence, fine = min(paid, others) >= BURN_IN, 0.0, False
+    if mean == usual == 0 and (certain or min(candidate.requests, stable.requests) >= by.min_sample):
+        figures |= _evidence(evidence, by.certainty)
         return Finding(
             name="cost", kind="relative", outcome="pass", reason="neither arm's answers cost anything", figures=figures
         )
-    certain, evidence, fine = min(paid, others) >= BURN_IN, 0.0, False
     if certain:
         unit, rise = usual or mean, mean - usual
         # Both the spread that the arms show together and that of each: a few dear answers on a small arm are no proof.
@@ -243,20 +257,22 @@ def _dearer(candidate: Traffic, stable: Traffic, dearer: float, by: Gates) -> Fi
         if not certain
         else f": neither dearer nor under × {dearer:g} is shown",
     }[outcome]
-    figures |= {"ratio": mean / usual if usual else None} | _evidence(evidence, by)
+    figures |= {"ratio": mean / usual if usual else None} | _evidence(evidence, by.certainty)
     return Finding(name="cost", kind="relative", outcome=outcome, reason=said + tail, figures=figures)
 
 
 def _hits(candidate: Traffic, limit: float, by: Gates) -> Finding:
     hits, asked = candidate.hits, candidate.asked
     evidence = exceeds(asked - hits, asked, 1 - limit)
-    outcome = _outcome(evidence >= by.certainty, asked >= FEWEST_QUESTIONS and hits >= limit * asked)
+    outcome = _outcome(evidence >= by.certainty_once, asked >= FEWEST_QUESTIONS and evidence <= 0)
     said = f"hit@5 is {_of(hits, asked)} golden questions; the objective is {_percent(limit)}"
     if outcome == "fail":
         said += f": worse, at {_odds(evidence)}"
     elif outcome == "inconclusive":
         said += f": {_too_few(asked)}"
-    figures = {"hits": hits, "asked": asked, "limit": limit} | _evidence(evidence, by)
+    else:
+        said += _by_chance(hits < limit * asked)
+    figures = {"hits": hits, "asked": asked, "limit": limit} | _evidence(evidence, by.certainty_once)
     return Finding(name="quality", kind="absolute", outcome=outcome, reason=said, figures=figures)
 
 
@@ -266,7 +282,7 @@ def _missed(candidate: Traffic, stable: Traffic, by: Gates) -> Finding:
     usual = ((lost + won) / 2 + 0.5) / (asked + 1)
     fine = asked >= FEWEST_QUESTIONS and harmed(lost, asked, usual, usual + by.missed * (1 - usual)) <= OVERLOOKED
     matters = lost - won >= by.missed / 2 * asked
-    outcome = _outcome(evidence >= by.certainty and matters, fine)
+    outcome = _outcome(evidence >= by.certainty_once and matters, fine)
     said = f"of {asked:,} golden questions {lost:,} lost their document among the first five and {won:,} won it"
     points = f"{100 * by.missed:g} points less hit@5"
     tail = {
@@ -276,7 +292,11 @@ def _missed(candidate: Traffic, stable: Traffic, by: Gates) -> Finding:
     }[outcome]
     figures = {"asked": asked, "lost": lost, "won": won, "points": 100 * (won - lost) / asked if asked else None}
     return Finding(
-        name="quality", kind="relative", outcome=outcome, reason=said + tail, figures=figures | _evidence(evidence, by)
+        name="quality",
+        kind="relative",
+        outcome=outcome,
+        reason=said + tail,
+        figures=figures | _evidence(evidence, by.certainty_once),
     )
 
 
@@ -316,14 +336,18 @@ def _floored(spread: float, unit: float) -> float:
     return max(spread, (unit / 20) ** 2)
 
 
+def _by_chance(beyond: bool) -> str:
+    return ", and chance alone explains that" if beyond else ""
+
+
 def _too_few(asked: int) -> str:
     if asked < FEWEST_QUESTIONS:
         return f"so few questions can never tell, it takes {FEWEST_QUESTIONS} at least"
     return "neither worse nor as good is shown"
 
 
-def _evidence(log_ratio: float, by: Gates) -> dict[str, float]:
-    return {"evidence": round(_ratio(log_ratio), 3), "needed": round(math.exp(by.certainty), 3)}
+def _evidence(log_ratio: float, certainty: float) -> dict[str, float]:
+    return {"evidence": round(_ratio(log_ratio), 3), "needed": round(math.exp(certainty), 3)}
 
 
 def _ratio(log_ratio: float) -> float:

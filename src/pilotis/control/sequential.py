@@ -25,7 +25,7 @@ _STEPS = 60
 _NEGLIGIBLE = 1e-12
 
 
-def exceeds(hits: int, trials: int, share: float) -> float:
+def exceeds(hits: float, trials: int, share: float) -> float:
     """How strongly it speaks for more than `share` of the `trials` being hits; exact for independent trials, at any sample size.
 
     With the events of two arms as trials, those of the first as hits and its share of the traffic as `share`, this is the conditional
@@ -52,7 +52,7 @@ def least(hits: int, trials: int, certainty: float) -> float:
     return low
 
 
-def harmed(hits: int, trials: int, usual: float, harm: float) -> float:
+def harmed(hits: float, trials: int, usual: float, harm: float) -> float:
     """How much likelier the hits are at the rate `harm` than at the rate `usual`; both above 0 and under 1."""
     return hits * math.log(harm / usual) + (trials - hits) * math.log((1 - harm) / (1 - usual))
 
@@ -77,13 +77,16 @@ def fisher(hits: int, trials: int, other_hits: int, other_trials: int) -> float:
     For one look only, as people know it: no verdict goes by it.
     """
     every, total = hits + other_hits, trials + other_trials
+    few = hits * total <= every * trials
+    # From `hits` away from the commonest deal, where the terms fade: few of them count.
+    deals = range(hits - 1, -1, -1) if few else range(hits, min(every, trials) + 1)
     found = 0.0
-    for one in range(hits, min(every, trials) + 1):
+    for one in deals:
         term = math.exp(_choices(trials, one) + _choices(other_trials, every - one) - _choices(total, every))
         found += term
-        if term < found * _NEGLIGIBLE and one * total > every * trials:
+        if term <= found * _NEGLIGIBLE:
             break
-    return min(1.0, found)
+    return max(0.0, 1 - found) if few else min(1.0, found)
 
 
 def mean(logs: Iterable[float]) -> float:

@@ -14,8 +14,8 @@ from pilotis.ports.releases import LATENCY_BOUNDS_MS
 
 Counts = Sequence[int]
 """Requests by bucket of `LATENCY_BOUNDS_MS`."""
-TAIL = 0.15
-"""Bounds that more of stable's requests exceed say little of its slowest ones."""
+SLOW = 0.05
+"""The part of the requests that are slower than P95."""
 RAREST, COMMONEST = 0.005, 0.6
 """Of both arms together, the part that must be slower than a bound for the arms to be compared there."""
 
@@ -28,7 +28,7 @@ def quantile_ms(counts: Counts, share: float) -> float | None:
     for number, (count, bound) in enumerate(zip(counts, LATENCY_BOUNDS_MS, strict=False)):
         if below + count >= wanted:
             low = _low_ms(number)
-            return low * (bound / low) ** ((wanted - below) / count)
+            return low * math.exp(math.log(bound / low) * (wanted - below) / count)
         below += count
     return None
 
@@ -40,7 +40,7 @@ def ratio(ms: float | None, other_ms: float | None) -> float:
 
 
 def slower(counts: Counts, limit_ms: float) -> float:
-    """How many took longer than `limit_ms`, which is at most the last bound."""
+    """About how many took longer than `limit_ms`; what lies beyond the last bound counts as longer than any."""
     found = float(counts[-1])
     for number, (count, bound) in enumerate(zip(counts, LATENCY_BOUNDS_MS, strict=False)):
         low = _low_ms(number)
@@ -71,23 +71,17 @@ def slower_than(counts: Counts, other: Counts) -> float:
 
 
 def slowed(counts: Counts, other: Counts, factor: float) -> float:
-    """How much likelier the first arm's slow requests are where it takes `factor` times as long as the other, than where it does not.
+    """How much likelier the first arm's slow requests are where its P95 is `factor` times the other's, than where it is the same.
 
-    Looked at where these two differ the most, among the bounds that few of the other arm's requests exceed.
+    Those count as slow that take longer than what lies halfway (on a logarithmic scale) between the one P95 and the other.
     """
-    total, mine = sum(other), sum(counts)
+    total, mine, p95 = sum(other), sum(counts), quantile_ms(other, 1 - SLOW)
     if not total or not mine:
         return 0.0
-    best, chosen = 0.0, 0.0
-    for beyond, hits, bound in zip(_tails(other), _tails(counts), LATENCY_BOUNDS_MS, strict=False):
-        usual = (beyond + 0.5) / (total + 1)
-        harm = min((slower(other, bound / factor) + 0.5) / (total + 1), 0.999)
-        if beyond > TAIL * total or harm <= usual:
-            continue
-        told = (1 - usual) * math.log((1 - usual) / (1 - harm)) + usual * math.log(usual / harm)
-        if told > best:
-            best, chosen = told, harmed(hits, mine, usual, harm)
-    return chosen
+    limit = min(LATENCY_BOUNDS_MS[-1], (p95 or LATENCY_BOUNDS_MS[-1]) * math.sqrt(factor))
+    usual = (slower(other, limit) + 0.5) / (total + 1)
+    harm = min((slower(other, limit / factor) + 0.5) / (total + 1), 0.999)
+    return harmed(slower(counts, limit), mine, usual, harm) if harm > usual else 0.0
 
 
 def _tails(counts: Counts) -> list[int]:
