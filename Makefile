@@ -47,6 +47,7 @@ bench: $(VENV)/dev.stamp  ## Measure speed and memory, and quality where DATA= n
 	$(BIN)/python bench/scale.py docs --sizes 1000 10000
 	$(BIN)/python bench/growth.py docs --step 1000 --largest 3000
 	$(BIN)/python bench/fairness.py docs --documents 10000 --units 10
+	$(BIN)/python bench/judge.py --rollouts 200
 	$(if $(DATA),$(BIN)/python bench/quality.py $(DATA),@echo "quality: SKIPPED, name a folder of judged sets with DATA=")
 	$(if $(DATA),$(BIN)/python bench/answers.py $(DATA))
 

@@ -117,6 +117,27 @@ def test_below_the_floor_nothing_passes(mine: int, others: int) -> None:
     assert "of the 200 requests that a verdict needs" in verdict.reasons[0]
 
 
+def test_a_full_sample_that_shows_neither_is_no_pass() -> None:
+    verdict = judge(arm(200, errors=0.025), STABLE, BY)
+
+    assert verdict.outcome == "inconclusive"
+    assert "neither more nor under 4 % more is shown" in of(verdict, "errors", "relative").reason
+
+
+def test_what_is_certain_and_does_not_matter_passes() -> None:
+    by = replace(BY, error_rate=0.05)
+    slightly = judge(arm(100_000, errors=0.013), arm(100_000), by)
+
+    found = of(slightly, "errors", "relative")
+    assert slightly.outcome == found.outcome == "pass"
+    assert found.figures["evidence"] > found.figures["needed"]
+    assert judge(arm(100_000, errors=0.021), arm(100_000), by).outcome == "fail"
+
+
+def test_a_saturated_machine_is_no_excuse_beside_a_broken_stable() -> None:
+    assert judge(replace(GOOD, saturation=0.95), replace(STABLE, saturation=0.95), BY, hard=True).outcome == "fail"
+
+
 def test_nobody_could_say_is_an_error() -> None:
     assert judge(None, STABLE, BY).outcome == judge(GOOD, None, BY).outcome == "error"
     assert judge(None, None, BY, hard=True).outcome == "error"
