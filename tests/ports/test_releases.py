@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from pilotis.adapters import postgres
+from pilotis.adapters.postgres.queries import statements
 from pilotis.adapters.postgres.schema import Schema, check_schema
 from pilotis.control import trail as lines
 from pilotis.errors import Conflict, NotFound, SetupError
@@ -201,9 +202,29 @@ async def test_the_trail_holds_together_and_shows_what_was_changed(world: World)
     assert lines.verify([*trail[:1], *trail[2:]], last=last)[0] == (2, "line 2 is missing: the next there is, is 3")
     assert "5 were written" in lines.verify(trail[:4], last=last)[0][1]
     text, hashed = lines.line(n=3, at=NOW, actor="eve", action="x", rollout=None, figures={}, before=str(trail[1]["hash"]))
-    assert lines.verify([*trail[:2], lines.read(text, hashed), *trail[3:]], last=last)[0][0] == 4, (
+    assert lines.verify([*trail[:2], lines.read(text, hashed, n=3), *trail[3:]], last=last)[0][0] == 4, (
         "the next one does not follow"
     )
+
+
+def test_a_line_is_ascii_with_its_keys_in_order_and_its_instant_in_utc_to_the_microsecond() -> None:
+    at = datetime(2026, 11, 24, 13, tzinfo=timezone(timedelta(hours=1)))
+    text, hashed = lines.line(
+        n=1, at=at, actor="é\udce9\0", action="x", rollout=None, figures={"b": Decimal("0.10"), "a": 1}, before=""
+    )
+    assert text == (
+        r'{"action":"x","actor":"\u00e9\udce9\u0000","at":"2026-11-24T12:00:00.000000+00:00","before":"",'
+        r'"figures":{"a":1,"b":"0.10"},"n":1,"rollout":null}'
+    )
+    read = lines.read(text, hashed, n=1)
+    assert (read["at"], read["actor"]) == (at, "é\udce9\0")
+    assert lines.verify([read]) == []
+
+
+async def test_a_name_that_is_no_text_stops_no_trail(world: World) -> None:
+    await world.releases.note(actor="\udce9ve", action="x", rollout=None, figures={})
+    await world.releases.note(actor="ada\0", action="x", rollout=None, figures={})
+    assert [line["actor"] for line in await world.releases.trail()] == ["\udce9ve", "ada\0"]
 
 
 def seen(**changes: Any) -> Seen:
@@ -295,6 +316,20 @@ async def test_of_two_that_begin_or_change_at_once_one_is_refused(world: World) 
     assert len(await world.releases.trail()) == 2
 
 
+async def test_of_many_that_want_an_expired_lease_one_gets_it_and_who_had_it_can_change_nothing(world: World) -> None:
+    assert world.real
+    first = rollout()
+    await world.releases.begin(first, actor="ada")
+    old = await world.releases.lease("killed", ttl_s=0.01)
+    await asyncio.sleep(0.05)
+    fences = await asyncio.gather(*(world.releases.lease(f"c{n}", ttl_s=30) for n in range(8)))
+    assert sorted(fence for fence in fences if fence is not None) == [2]
+    late = [world.releases.swap(moved(first, reason=f"by {n}"), actor="late", figures={}, fence=old) for n in range(4)]
+    new = world.releases.swap(moved(first, reason="by the new one"), actor="control", figures={}, fence=2)
+    assert await asyncio.gather(*late, new) == [False] * 4 + [True]
+    assert [line["actor"] for line in await world.releases.trail()] == ["ada", "control"]
+
+
 async def test_lines_that_are_added_at_once_never_fork_the_trail(world: World) -> None:
     assert world.real
     await asyncio.gather(*(world.releases.note(actor=f"a{n}", action="x", rollout=None, figures={}) for n in range(40)))
@@ -309,6 +344,58 @@ async def test_the_database_itself_refuses_to_change_the_trail(world: World, cha
     await world.releases.note(actor="ada", action="x", rollout=None, figures={})
     with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.RaiseException, match="only added to"):
         connection.execute(change.encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE trail SET line = 'no json' WHERE n = 2",
+        "UPDATE trail SET line = '{}' WHERE n = 2",
+        "UPDATE trail SET line = '[1]' WHERE n = 2",
+        "UPDATE trail SET line = (SELECT line FROM trail WHERE n = 1) WHERE n = 2",
+        "UPDATE trail SET (line, hash) = (SELECT line, hash FROM trail WHERE n = 1) WHERE n = 2",
+        "UPDATE trail SET line = replace(line, 'ada', 'eve') WHERE n = 2",
+        "DELETE FROM trail WHERE n = 2",
+        "DELETE FROM trail WHERE n >= 2",
+        "TRUNCATE trail",
+    ],
+)
+async def test_whatever_an_owner_of_the_database_does_to_the_trail_is_told_and_breaks_nothing(
+    world: World, change: str
+) -> None:
+    url = world.real
+    for _ in range(3):
+        await world.releases.note(actor="ada", action="x", rollout="r1", figures={})
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE trail DISABLE TRIGGER ALL")
+        connection.execute(change.encode())
+        connection.execute("ALTER TABLE trail ENABLE TRIGGER ALL")
+    faults = lines.verify(await world.releases.trail(), last=await world.releases.last())
+    assert faults
+    assert faults[0][0] == (1 if "TRUNCATE" in change else 2)
+    await world.releases.note(actor="ada", action="goes on", rollout="r1", figures={})
+    assert (await world.releases.trail(rollout="r1"))[-1]["n"] == 4
+    assert lines.verify(await world.releases.trail(), last=await world.releases.last()), "it is not forgotten"
+
+
+async def test_what_is_old_is_trimmed_and_by_its_index(world: World) -> None:
+    url = world.real
+    await world.splits.report(seen(), {"new": done()})
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO traffic SELECT env, release, begins - days * interval '1 day', instance, requests, errors, latency, paid,"
+            " cost_eur, cost_sq, saturation FROM traffic, unnest(ARRAY[31, 33, 400]) days"
+        )
+        connection.execute(
+            "INSERT INTO seen SELECT env, 'gone', url, release, stable, candidate, weight, inside, at - interval '25 h' FROM seen"
+        )
+        await world.splits.trim()
+        ages = "SELECT extract(day FROM now() - begins)::int FROM traffic ORDER BY 1"
+        assert connection.execute(ages.encode()).fetchall() == [(0,), (31,)]
+        assert connection.execute("SELECT instance FROM seen").fetchall() == [("a",)]
+        connection.execute("SET enable_seqscan = off")
+        plan = connection.execute(("EXPLAIN " + statements("splits")["trim"]).encode()).fetchall()
+    assert any("traffic_begins" in row[0] for row in plan)
 
 
 async def test_sums_of_many_processes_at_once_lose_nothing(world: World) -> None:
@@ -327,9 +414,13 @@ async def test_a_newer_schema_is_served_where_it_says_so(world: World, monkeypat
     try:
         with pytest.raises(SetupError, match="newer than this Pilotis knows"):
             await check_schema(pool)
+        with pytest.raises(SetupError, match="newer than this Pilotis knows"):
+            await postgres.migrate(url)
         async with pool.connection() as connection:
             await connection.execute("UPDATE schema_floor SET oldest = '0012'")
         await check_schema(pool)
+        assert (await postgres.migrate(url)).pending == (), "the way back begins with the migration of the version before"
+        assert (await postgres.schema(url)).current == "0013"
     finally:
         await pool.close()
 

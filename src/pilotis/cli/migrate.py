@@ -26,7 +26,7 @@ def migrate(
     if options.json:
         output.print_json(asdict(before) | {"applied": [] if check else list(before.pending)})
     elif not before.pending:
-        output.out().print(f"schema {before.head}: nothing to do")
+        output.out().print(f"schema {before.current}: nothing to do")
     else:
         verb = "pending" if check else "applied"
         output.out().print(

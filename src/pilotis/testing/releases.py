@@ -92,7 +92,7 @@ class MemoryReleases:
         return [one for (of, _), one in sorted(self._approvals.items()) if of == rollout]
 
     async def trail(self, *, rollout: str | None = None, limit: int | None = None) -> Sequence[Mapping[str, Any]]:
-        found = [lines.read(*line) for line in self._lines]
+        found = [lines.read(*line, n=n) for n, line in enumerate(self._lines, 1)]
         found = [line for line in found if rollout in {None, line["rollout"]}]
         return found if limit is None else found[len(found) - min(limit, len(found)) :]
 
@@ -104,7 +104,7 @@ class MemoryReleases:
 
     def _store(self, rollout: Rollout, actor: str, figures: Mapping[str, Any], stable: str | None) -> None:
         self._rollouts[rollout.id] = rollout
-        self._stable = stable or self._stable
+        self._stable = self._stable if stable is None else stable
         self._note(actor, rollout.state, rollout.id, lines.of(rollout, figures, stable=stable))
 
     def _note(self, actor: str, action: str, rollout: str | None, figures: Mapping[str, Any]) -> None:

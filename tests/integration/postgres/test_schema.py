@@ -68,7 +68,7 @@ async def test_a_schema_from_the_future_is_refused(pool: AsyncConnectionPool, ne
     url = new_database()
     await postgres.migrate(url)
     with psycopg.connect(url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE alembic_version SET version_num = '9999'; UPDATE schema_floor SET oldest = '9999'")
     with pytest.raises(SetupError, match="9999, newer"):
         await postgres.migrate(url)
 

@@ -6,6 +6,7 @@ import asyncio
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,6 +32,7 @@ from pilotis.batch.snapshot import create, verify
 from pilotis.cli.restore import forget_caches
 from pilotis.cli.shelf import Opened
 from pilotis.contract import load
+from pilotis.control.trail import verify as verify_trail
 from pilotis.derive import plan
 from pilotis.derive.budget import Budgets
 from pilotis.embedded import Addresses
@@ -58,6 +60,17 @@ INSERT INTO api_key (id, bu, name, prefix, digest, rotated_from)
 VALUES ('00000000-0000-0000-0000-000000000001', 'b', 'new', 'plt', '\\x01', '00000000-0000-0000-0000-000000000009');
 INSERT INTO purge (bu, document_id) SELECT 'b', id FROM document;
 DELETE FROM purge;
+"""
+RELEASED = """
+INSERT INTO release (env, id, settings, contract, author, created_at, note) VALUES ('dev', 'a', '{"top_k=8"}', 'c', 'ada', now(), '');
+INSERT INTO stable_release VALUES ('dev', 'a');
+INSERT INTO rollout (env, id, state, has_ended, version, body) VALUES ('dev', 'r', 'progressing', false, 4, '{"stages": [5, 100]}');
+INSERT INTO release_lease VALUES ('dev', 'gone', 7, now() - interval '1 s');
+INSERT INTO approval VALUES ('dev', 'r', 'sre', 'key', now(), now(), 'e', 's');
+INSERT INTO split VALUES ('dev', 'a', 'b', 5);
+INSERT INTO seen VALUES ('dev', 'i', 'http://127.0.0.1:1', NULL, 'a', 'b', 5, '{"b": 1}', now());
+INSERT INTO traffic VALUES ('dev', 'b', now(), 'i', 2, 1, '{2}', 1, 0.000001, 0.000000000001, NULL);
+INSERT INTO examination VALUES ('dev', 'r', 'b', 'q1', true);
 """
 OLD_FILL = FILL.replace("passage (generation, id", "passage (id").replace("SELECT 1, 'p'", "SELECT 'p'")
 """The same as it was before there could be several generations."""
@@ -130,6 +143,7 @@ async def test_everything_comes_back_as_it_was(place: Place, new_place: Callable
         "generation": 1,
         "ledger": 99,
         "passage": 50,
+        "schema_floor": 1,
     }
     assert (await verify(place.archive, place.dump, made)).faults == ()
     other = new_place()
@@ -155,6 +169,45 @@ async def test_what_was_there_is_replaced(place: Place) -> None:
     place.run("DELETE FROM document; UPDATE ledger SET bu = 'x'; DROP INDEX entry_terms; ALTER TABLE purge DROP COLUMN bu")
     await place.restore(made)
     assert place.all() == before
+
+
+async def test_the_trail_of_releases_comes_back_whole_goes_on_and_is_still_only_added_to(place: Place) -> None:
+    async with releases_of(place) as releases:
+        for n in range(3):
+            await releases.note(actor="ada", action="x", rollout=None, figures={"n": n})
+    made = await place.create()
+    async with releases_of(place) as releases:
+        await releases.note(actor="ada", action="after the snapshot", rollout=None, figures={})
+    await place.restore(made)
+    async with releases_of(place) as releases:
+        assert [line["n"] for line in await releases.trail()] == [1, 2, 3]
+        await releases.note(actor="ada", action="after the restore", rollout=None, figures={})
+        found = await releases.trail()
+        assert verify_trail(found, last=await releases.last()) == []
+        assert [line["action"] for line in found][-2:] == ["x", "after the restore"]
+    with pytest.raises(psycopg.errors.RaiseException, match="only added to"):
+        place.run("DELETE FROM trail")
+
+
+async def test_what_a_release_leaves_behind_survives_and_its_lease_goes_on(
+    place: Place, new_place: Callable[[], Place]
+) -> None:
+    """Everything is of the same moment, what is seen each second too: a rollout comes back with the split it had."""
+    place.run(RELEASED)
+    made, other = await place.create(), new_place()
+    await other.restore(made)
+    assert other.all() == place.all()
+    async with releases_of(other) as releases:
+        assert await releases.lease("next", ttl_s=1) == 8
+
+
+@asynccontextmanager
+async def releases_of(place: Place) -> AsyncIterator[postgres.PostgresReleases]:
+    pool = await postgres.open_pool(place.url)
+    try:
+        yield postgres.PostgresReleases(pool, env="dev")
+    finally:
+        await pool.close()
 
 
 async def test_a_table_nobody_told_us_of_is_in_it(place: Place) -> None:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotis.contract.model import Deploy, Slo
+from pilotis.contract.deploy import Deploy
+from pilotis.contract.model import Slo
 from pilotis.contract.presets import default
 from pilotis.control.gate import COMPARISONS, FALSE_ALARMS, FEWEST_QUESTIONS
 from pilotis.control.judge import Finding, Gates, Verdict, gates, judge

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pilotis.contract import load
-from pilotis.contract.model import Deploy
+from pilotis.contract.deploy import Deploy
 from pilotis.derive.plan import derive
 from pilotis.derive.site import Site
 from pilotis.derive.workload import DRAIN_S, LONGEST_TASK_S, roles, secrets, settings

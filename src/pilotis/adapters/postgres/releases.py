@@ -92,7 +92,7 @@ class PostgresReleases:
         asked = {"env": self._env, "rollout": rollout, "limit": limit}
         async with translated(), self._pool.connection() as connection:
             found = await (await connection.execute(_SQL["trail"], asked)).fetchall()
-        return [lines.read(*row) for row in found]
+        return [lines.read(text, hashed, n=n) for text, hashed, n in found]
 
     async def last(self) -> tuple[int, str]:
         async with translated(), self._pool.connection() as connection:

@@ -56,14 +56,13 @@ class Schema:
 async def migrate(url: str, *, check: bool = False) -> Schema:
     """Bring the schema to this version, or with `check` only say what is pending. Safe to run twice, and twice at once.
 
-    Raises SetupError where the database was migrated by a newer Pilotis.
+    Nothing is to be done where a newer Pilotis migrated it and this one runs on it: so begins the way back to the release before.
+    Raises SetupError where this one does not.
     """
-    before = await schema(url)
-    if before.is_newer:
-        raise SetupError(
-            f"the database's schema is {before.current}, newer than this Pilotis knows ({before.head})",
-            remedy="install the Pilotis version that migrated it, or a later one",
-        )
+    async with translated():
+        connection = await _connect(url)
+        async with connection:
+            before = await _usable(connection)
     if not check and before.pending:
         await asyncio.to_thread(_upgrade, url)
     return before
@@ -72,7 +71,7 @@ async def migrate(url: str, *, check: bool = False) -> Schema:
 async def schema(url: str) -> Schema:
     """Read the schema's version."""
     async with translated():
-        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+        connection = await _connect(url)
         async with connection:
             return place(await _current(connection))
 
@@ -106,13 +105,7 @@ async def check_schema(pool: AsyncConnectionPool) -> None:
     A newer one is served where it says that it may be: while a release goes out, this version and the next run on one database.
     """
     async with translated(), pool.connection() as connection:
-        found = place(await _current(connection))
-        floor = await _floor(connection) if found.is_newer else None
-    if found.is_newer and (floor is None or found.head < floor):
-        raise SetupError(
-            f"the database's schema is {found.current}, newer than this Pilotis knows ({found.head})",
-            remedy="install the Pilotis version that migrated it, or a later one",
-        )
+        found = await _usable(connection)
     if found.pending:
         state = "has no schema yet" if found.current is None else f"has schema {found.current}"
         raise SetupError(f"the database {state}; this Pilotis needs {found.head}", remedy="run: pilotis migrate")
@@ -200,6 +193,22 @@ def _described(asked: Generation) -> tuple[Jsonb | None, int | None, int | None]
 def _generation(row: Sequence[Any]) -> Generation:
     names = ("id", "model", "dimension", "state", "embedder", "passage_tokens", "passage_overlap")
     return Generation(**dict(zip(names, row[:7], strict=True)))
+
+
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+
+
+async def _usable(connection: psycopg.AsyncConnection) -> Schema:
+    """Where the database stands. Raises SetupError for a newer schema that does not say that this Pilotis runs on it."""
+    found = place(await _current(connection))
+    floor = await _floor(connection) if found.is_newer else None
+    if found.is_newer and (floor is None or found.head < floor):
+        raise SetupError(
+            f"the database's schema is {found.current}, newer than this Pilotis knows ({found.head})",
+            remedy="install the Pilotis version that migrated it, or a later one",
+        )
+    return found
 
 
 async def _current(connection: psycopg.AsyncConnection) -> str | None:

@@ -65,7 +65,7 @@ WITH added AS (
 UPDATE trail_head SET n = %(n)s, hash = %(hash)s WHERE env = %(env)s
 
 -- name: trail
-SELECT line, hash FROM (
+SELECT line, hash, n FROM (
     SELECT n, line, hash FROM trail WHERE env = %(env)s AND (%(rollout)s::text IS NULL OR rollout = %(rollout)s)
     ORDER BY n DESC LIMIT %(limit)s
 ) AS latest ORDER BY n

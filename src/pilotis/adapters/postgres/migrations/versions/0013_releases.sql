@@ -72,7 +72,8 @@ CREATE TABLE trail (
 );
 CREATE INDEX trail_rollout ON trail (env, rollout, n);
 
-CREATE FUNCTION trail_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A restore drops the tables and migrates anew: the function outlives them.
+CREATE OR REPLACE FUNCTION trail_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the trail is only added to';
 END
@@ -114,6 +115,7 @@ CREATE TABLE traffic (
     saturation double precision,
     PRIMARY KEY (env, release, begins, instance)
 );
+CREATE INDEX traffic_begins ON traffic (begins);
 
 CREATE TABLE examination (
     env      text COLLATE "C" NOT NULL,
